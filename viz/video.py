@@ -1,0 +1,88 @@
+"""Frames to MP4 files that any browser plays."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+
+def write_mp4(path: Path | str, frames: torch.Tensor | np.ndarray, fps: float, scale: int = 4) -> Path:
+    """Writes `frames` as H.264 (yuv420p), each pixel drawn as a square of `scale` pixels.
+
+    The file appears under its name only once it is complete. Parent folders are made.
+
+    Args:
+        path: where the file goes; an existing file is replaced.
+        frames: uint8 (T, 3, H, W), on any device.
+        fps: frames per second of playback, simulated time for a video at true speed.
+        scale: nearest-neighbour enlargement; the codec blurs colours over two pixels, so 2 or more keeps
+            small pictures crisp.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ValueError: for frames of another dtype or shape, or a scale or fps that is not positive.
+    """
+    path = Path(path)
+    pictures = _as_pictures(frames)
+    if scale < 1 or fps <= 0:
+        raise ValueError(f"Expected scale of at least 1 and fps above 0, got scale={scale}, fps={fps}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        _encode(temporary, pictures, Fraction(fps).limit_denominator(1001), scale)
+    return path
+
+
+def _encode(path: Path, pictures: np.ndarray, rate: Fraction, scale: int) -> None:
+    """Encodes uint8 pictures (T, H, W, 3) into the file `path`."""
+    # faststart puts the index first, so that a page can start playing before it has read everything.
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        height, width = (_even(side * scale) for side in pictures.shape[1:3])
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "fast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.thread_count = 1  # small pictures: more threads cost more than they bring
+        for picture in pictures:
+            large = picture.repeat(scale, 0).repeat(scale, 1)
+            odd = [(0, height - large.shape[0]), (0, width - large.shape[1]), (0, 0)]
+            frame = av.VideoFrame.from_ndarray(np.pad(large, odd, mode="edge"), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A new file beside `path` to write to; it takes `path`'s name when the block ends without an error.
+
+    Nobody who reads `path` ever sees half a file, and a failed write leaves the old one as it was.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp's files are private to their owner
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _as_pictures(frames: torch.Tensor | np.ndarray) -> np.ndarray:
+    """Checked frames as uint8 (T, H, W, 3) in host memory."""
+    array = frames.detach().cpu().numpy() if isinstance(frames, torch.Tensor) else np.asarray(frames)
+    if array.dtype != np.uint8:
+        raise ValueError(f"Expected uint8 frames, got {array.dtype}.")
+    if array.ndim != 4 or array.shape[1] != 3 or 0 in array.shape:
+        raise ValueError(f"Expected frames (T, 3, H, W) with at least one frame, got shape {array.shape}.")
+    return array.transpose(0, 2, 3, 1)
+
+
+def _even(side: int) -> int:
+    """The next even number: yuv420p stores colour for blocks of two by two pixels."""
+    return side + side % 2
