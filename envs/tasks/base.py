@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import warnings
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,7 +31,9 @@ class Task:
     def __init__(self) -> None:
         spec = mujoco.MjSpec.from_file(str(suite_folder() / self.xml))
         self.edit(spec)
-        self.model: mujoco.MjModel = spec.compile()
+        with warnings.catch_warnings():  # the XMLs are dm_control's; what is deprecated in them stays
+            warnings.filterwarnings("ignore", message=".*is deprecated", category=UserWarning)
+            self.model: mujoco.MjModel = spec.compile()
 
     def edit(self, spec: mujoco.MjSpec) -> None:
         """Changes the model before it is compiled; most tasks change nothing."""
@@ -101,11 +104,12 @@ def random_joints(model: mujoco.MjModel, num: int, generator: torch.Generator) -
     low = torch.as_tensor(model.qpos0, dtype=torch.float32).clone()
     high = low.clone()
     for joint in map(model.joint, range(model.njnt)):
-        if joint.type[0] not in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
+        kind = mujoco.mjtJoint(joint.type[0])
+        if kind not in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
             raise NotImplementedError(f"Joint {joint.name!r}: ball and free joints are not drawn yet.")
         address = joint.qposadr[0]
         if joint.limited[0]:
             low[address], high[address] = map(float, joint.range)
-        elif joint.type[0] == mujoco.mjtJoint.mjJNT_HINGE:
+        elif kind == mujoco.mjtJoint.mjJNT_HINGE:
             low[address], high[address] = -math.pi, math.pi
     return uniform(low, high, num, generator)

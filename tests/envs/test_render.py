@@ -1,0 +1,42 @@
+"""Pictures show the state."""
+
+import pytest
+import torch
+
+from envs import TASKS, RenderConfig, WarpSim
+
+
+def test_the_picture_follows_the_cart_and_the_pole():
+    task = TASKS["cartpole-swingup"]()
+    sim = WarpSim(task.model, 5, render=RenderConfig())
+    sim.qpos.copy_(torch.tensor([[0.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.0, 3.14159], [0.0, 1.5708]]))
+    sim.forward()
+    pixels = sim.render()
+    assert pixels.shape == (5, 3, 64, 64)
+    assert pixels.dtype == torch.uint8
+    red, green, blue = pixels.float().unbind(1)
+    body = (red > blue + 30) & (red > green)  # cart and pole are orange; floor and rail are blue
+    rows, columns = torch.arange(64.0)[:, None], torch.arange(64.0)
+    area = body.sum((1, 2))
+    assert (area > 40).all()
+    x, y = (body * columns).sum((1, 2)) / area, (body * rows).sum((1, 2)) / area
+    assert x[1] < x[0] - 5 < x[2] - 10  # the cart to the left, in the middle, to the right
+    assert y[0] < y[4] - 2 < y[3] - 4  # the pole up, level, hanging (rows count downwards)
+    assert x[4] > x[0] + 2  # a positive angle leans to the right
+
+
+def test_a_moved_target_is_drawn_where_it_is():
+    task = TASKS["reacher-easy"]()
+    sim = WarpSim(task.model, 2, render=RenderConfig())
+    target = task.model.geom("target").id
+    sim.data("geom_xpos")[:, target, :2] = torch.tensor([[-0.15, 0.15], [0.15, -0.15]])
+    sim.step()
+    one, two = sim.render().float()
+    assert one[0, :32, :32].mean() > one[0, 32:, 32:].mean() + 5  # its red is at the top left
+    assert two[0, 32:, 32:].mean() > two[0, :32, :32].mean() + 5
+
+
+def test_worlds_without_a_camera_say_so():
+    sim = WarpSim(TASKS["pendulum-swingup"]().model, 1)
+    with pytest.raises(ValueError, match="without a camera"):
+        sim.render()
