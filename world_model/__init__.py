@@ -1,0 +1,21 @@
+"""World models: latents and actions to futures, rewards and values."""
+
+from world_model.latent_model import (
+    LatentModel,
+    LatentModelConfig,
+    LatentModelL,
+    LatentModelM,
+    LatentModelXL,
+    LatentModelXS,
+)
+
+WORLD_MODELS: dict[str, type[LatentModelConfig]] = {
+    "xs": LatentModelXS,
+    "s": LatentModelConfig,
+    "m": LatentModelM,
+    "l": LatentModelL,
+    "xl": LatentModelXL,
+}
+"""Size -> config of `LatentModel`."""
+
+__all__ = ["WORLD_MODELS", "LatentModel", "LatentModelConfig"]

@@ -1,0 +1,47 @@
+"""Checkpoints: written whole or not at all, read without executing anything in them."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+
+FORMAT = "mindreel-checkpoint-1"
+
+
+def save_checkpoint(path: Path, state: dict) -> None:
+    """Writes `state` (nested dicts and lists of tensors, numbers and strings) to `path`.
+
+    A run that is killed in between leaves the checkpoint before untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
+    """Reads what `save_checkpoint` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is truncated, or something else than a checkpoint of Mindreel.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint at {path}.")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        kind = "truncated" if path.open("rb").read(2) == b"PK" else "not a checkpoint of Mindreel"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read: it is {kind} ({reason}).") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"{path} is a PyTorch file, but not a checkpoint of Mindreel (expected {FORMAT}).")
+    return state

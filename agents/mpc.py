@@ -1,0 +1,55 @@
+"""The planning agent: a policy trained to climb the Q-functions proposes, MPPI decides (TD-MPC2)."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from agents.learner import Learner, LearnerConfig
+from agents.planner import Planner, PlannerConfig
+from world_model.latent_model import LatentModel
+
+
+@dataclass(frozen=True)
+class MPCConfig(LearnerConfig):
+    """The agent that plans with MPPI through the latent model."""
+
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
+    """The planner used in evaluation."""
+    plan_in_training: bool = True
+    """Plan while collecting data too; otherwise the policy collects, which costs far less."""
+
+
+class MPCAgent(Learner):
+    """Plans at every decision; `act(..., plan=False)` is the same agent without planning."""
+
+    config: MPCConfig
+
+    def __init__(
+        self,
+        config: MPCConfig,
+        model: LatentModel,
+        discount: float,
+        encoder_parameters: list[nn.Parameter] | None = None,
+    ):
+        super().__init__(config, model, discount, encoder_parameters)
+        self.planner = Planner(config.planner, model, discount)
+
+    def policy_loss(self, zs: Tensor, not_terminated: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Maximises the mean of two Q-functions and the entropy at every latent of the unrolled model."""
+        batch, length = zs.shape[:2]
+        flat = zs.flatten(0, 1)
+        action, log_prob, _ = self.model.pi(flat)
+        q = self.model.q(flat, action)[torch.randperm(self.model.config.num_q)[:2]].mean(0).view(batch, length)
+        objective = self._scale(q) - self.config.entropy_coef * log_prob.view(batch, length)
+        weights = self.config.rho ** torch.arange(length, device=zs.device)
+        loss = -(weights * objective).mean()
+        return loss, {"policy_entropy": -log_prob.mean().detach(), "q_mean": q.mean().detach()}
+
+    @torch.no_grad()
+    def act(self, features: Tensor, first: Tensor, explore: bool) -> Tensor:
+        """Actions for all worlds: features (B, F), `first` (B,) marks new episodes; returns (B, A)."""
+        z = self.model.encode(features)
+        if explore and not self.config.plan_in_training:
+            return self.model.pi(z)[0]
+        return self.planner.plan(z, first, explore)

@@ -1,0 +1,313 @@
+"""The training loop: collect, pretrain the encoder, then learn and act in turn, and refresh the encoder."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from agents.checkpoint import load_checkpoint, save_checkpoint
+from agents.collector import Collector
+from agents.learner import Learner
+from agents.replay import Replay
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long each stage of a run lasts."""
+
+    seed_decisions: int = 500
+    """Decisions of correlated noise in each world before anything is learned."""
+    updates: int = 4000
+    """Updates of the agent."""
+    updates_per_decision: float = 1.0
+    """Updates after each decision that all worlds take together; below 1, several decisions for one update."""
+    refreshes: int = 4
+    """Times that the encoder is trained further on newer rollouts (encoder.training_mode=refresh)."""
+    refresh_until: float = 0.5
+    """Share of the updates by which the last refresh is done."""
+    noise: float = 0.4
+    """Standard deviation of the correlated exploration noise when training starts."""
+    noise_final: float = 0.2
+    """The same at its end."""
+    replay_capacity: int = 200_000
+    """Observations kept in replay, over all worlds."""
+    log_every: int = 100
+    """Updates between lines of metrics."""
+    eval_every: int = 0
+    """Updates between evaluations during training; 0 for none but the last."""
+    checkpoint_seconds: float = 120.0
+    """Seconds between checkpoints."""
+
+
+Log = Callable[[dict], None]
+Progress = Callable[[Iterable[int], str, int, int], Iterator[int]]
+
+
+class Trainer:
+    """Runs the stages of a run, and can be stopped and resumed between any two updates.
+
+    Args:
+        config: lengths of the stages.
+        collector: worlds, eyes and replay.
+        agent: learns and acts.
+        pretrainer: trains the encoder (encoders.pretrain.Pretrainer), or None if nothing does before the agent.
+        log: takes rows of metrics.
+        progress: shows how far a stage is: (steps, name, first step, total) -> steps.
+        path: the checkpoint file.
+    """
+
+    def __init__(
+        self,
+        config: LoopConfig,
+        collector: Collector,
+        agent: Learner,
+        pretrainer,
+        log: Log,
+        progress: Progress,
+        path: Path,
+        evaluate: Callable[[], dict] | None = None,
+        log_state: Callable[[], int] | None = None,
+    ):
+        self.config = config
+        self.collector = collector
+        self.replay: Replay = collector.replay
+        self.encoder = collector.eyes.encoder
+        self.agent = agent
+        self.pretrainer = pretrainer
+        self.log, self.progress, self.path, self.evaluate = log, progress, path, evaluate
+        self.log_state = log_state or (lambda: 0)
+        self.decisions = self.updates = self.refreshes_done = 0
+        self.pretrained = False
+        self.owed = 0.0  # updates due and not yet done, a fraction
+        self.wall_time: dict[str, float] = {}
+        self.recent_returns: list[float] = []
+        self.encoder_id = self.encoder.identity()
+        self._last_saved = time.monotonic()
+        self._running: tuple[str, float] | None = None
+
+    # ---- stages ----
+
+    def run(self) -> None:
+        """All stages, from wherever the run stands."""
+        with self._timed("collect"):
+            self._collect()
+        with self._timed("pretrain"):
+            self._pretrain()
+        with self._timed("train"):
+            self._train()
+        self.save()
+
+    def _collect(self) -> None:
+        total = self.config.seed_decisions
+        for _ in self.progress(range(self.decisions, total), "collect", self.decisions, total):
+            self._step(None, 1.0)
+
+    def _pretrain(self) -> None:
+        if self.pretrained:
+            return
+        if self.encoder.clip_frames and not (self.pretrainer and self.pretrainer.done):
+            self.encoder.fit(self._some_frames(4096))
+        if self.pretrainer:
+            self._train_encoder("pretrain", self.pretrainer.config.steps, self.pretrainer.config.lr)
+        self._encode_again()
+        self.pretrained = True
+        self.save()
+
+    def _train(self) -> None:
+        config = self.config
+        steps = self.progress(range(self.updates, config.updates), "train", self.updates, config.updates)
+        for update in steps:
+            if self._refresh_due():
+                self._refresh()
+            self.owed += 1 / config.updates_per_decision
+            while self.owed >= 1:
+                share = update / config.updates
+                self._step(self._explore, config.noise + share * (config.noise_final - config.noise))
+                self.owed -= 1
+            metrics = self._update()
+            self.updates = update + 1
+            if self.updates % config.log_every == 0 or self.updates == config.updates:
+                self._log_update(metrics)
+            if config.eval_every and self.evaluate and self.updates % config.eval_every == 0:
+                self._log_evaluation()
+            self._save_if_due()
+
+    def _refresh_due(self) -> bool:
+        config = self.config
+        if self.pretrainer is None or self.encoder.training_mode != "refresh" or not config.refreshes:
+            return False
+        if self.pretrainer.done:  # a refresh that was interrupted
+            return True
+        due = int(self.updates / max(1, config.updates) * config.refreshes / config.refresh_until)
+        return self.refreshes_done < min(due, config.refreshes)
+
+    def _refresh(self) -> None:
+        config = self.pretrainer.config
+        if self.pretrainer.done == 0:
+            self.encoder.fit_components(self._some_frames(4096))
+        self._train_encoder("refresh", config.refresh_steps, config.refresh_lr)
+        self._encode_again()
+        self.refreshes_done += 1
+        self.save()
+
+    def _train_encoder(self, stage: str, steps: int, lr: float) -> None:
+        """Trains the encoder on what replay holds."""
+        config = self.pretrainer.config
+        clip_frames = self.encoder.clip_frames
+
+        def sample() -> tuple[Tensor, Tensor, Tensor]:
+            batch = self.replay.sample(config.batch_size, config.future_steps, (), clip_frames)
+            return batch["frames"], batch["action"], batch["reward"]
+
+        training = self.pretrainer.train(sample, steps, lr)
+        for _ in self.progress(range(self.pretrainer.done, steps), stage, self.pretrainer.done, steps):
+            metrics = next(training)
+            if metrics is not None:
+                self._log(stage, metrics)
+            if self.pretrainer.done < steps:
+                self._save_if_due()
+        next(training, None)  # ends the phase
+
+    def _encode_again(self) -> None:
+        """Everything stored and everything in sight, with the encoder as it is now."""
+        self.encoder_id = self.encoder.identity()
+        if self.collector.store_latents and self.encoder.clip_frames:
+            self.replay.reencode(self.encoder, self.encoder_id)
+            self.collector.look_again()
+
+    # ---- steps ----
+
+    def _step(self, policy, noise: float) -> None:
+        self.recent_returns += self.collector.step(policy, noise, self.encoder_id)
+        self.decisions += 1
+
+    def _explore(self, features: Tensor, first: Tensor) -> Tensor:
+        return self.agent.act(features, first, explore=True)
+
+    def _update(self) -> dict[str, Tensor]:
+        config = self.agent.config
+        length = config.horizon + config.n_step - 1
+        if self.collector.store_latents:
+            batch = self.replay.sample(config.batch_size, length, ("latent",))
+            features, extra = batch["latent"].float(), None
+        else:
+            features, extra, batch = self._encode_batch(config.batch_size, length)
+        return self.agent.update(features, batch["action"], batch["reward"], batch["terminated"], extra)
+
+    def _encode_batch(self, batch_size: int, length: int):
+        """Features with a gradient for the first observation, which the model is unrolled from."""
+        frames = self.encoder.clip_frames
+        batch = self.replay.sample(batch_size, length, () if frames else ("state",), frames)
+        self.encoder.train()
+        clips = batch["frames"].unfold(1, frames, 1).movedim(-1, 2)  # (B, L + 1, F, 3, H, W)
+        first = self.encoder(clips[:, 0])
+        with torch.no_grad():
+            rest = self.encoder(clips[:, 1:].flatten(0, 1)).unflatten(0, (batch_size, length))
+        self.encoder.eval()
+        extra = None
+        if self.pretrainer is not None:  # the encoder's own objective stays beside the agent's
+            steps = min(self.pretrainer.config.future_steps, length)
+            losses = self.encoder.losses(
+                batch["frames"][:, : frames + steps], batch["action"][:, :steps], batch["reward"][:, :steps]
+            )
+            extra = sum(losses.values())
+            self.encoder.update_teacher(0.5)
+        return torch.cat([first[:, None], rest], 1), extra, batch
+
+    def _some_frames(self, count: int) -> Tensor:
+        """Random frames of the rollouts, uint8 (N, 3, H, W)."""
+        return self.replay.sample(count, 1, (), 1)["frames"][:, 0]
+
+    # ---- records ----
+
+    @property
+    def env_frames(self) -> int:
+        """Control steps that all worlds have taken."""
+        return self.collector.env.counters["env_frames"]
+
+    def _log(self, stage: str, metrics: dict) -> None:
+        self.log({"stage": stage, "env_frames": self.env_frames, "updates": self.updates, **metrics})
+
+    def _log_update(self, metrics: dict[str, Tensor]) -> None:
+        row = {name: float(value) for name, value in metrics.items()}
+        if self.recent_returns:
+            row["episode_return"] = sum(self.recent_returns) / len(self.recent_returns)
+            self.recent_returns = []
+        row["repaired_worlds"] = self.collector.env.counters["repaired_worlds"]
+        self._log("train", row)
+
+    def _log_evaluation(self) -> None:
+        self._log("eval", self.evaluate())
+
+    @contextmanager
+    def _timed(self, stage: str):
+        start = time.monotonic()
+        self._running = (stage, start)
+        try:
+            yield
+        finally:
+            self.wall_time[stage] = self.wall_time.get(stage, 0.0) + time.monotonic() - start
+            self._running = None
+
+    # ---- checkpoints ----
+
+    def _save_if_due(self) -> None:
+        if time.monotonic() - self._last_saved >= self.config.checkpoint_seconds:
+            self.save()
+
+    def save(self) -> None:
+        """Writes the checkpoint."""
+        save_checkpoint(self.path, self.state_dict())
+        self._last_saved = time.monotonic()
+
+    def state_dict(self) -> dict:
+        """Everything that the rest of the run depends on."""
+        wall_time = dict(self.wall_time)
+        if self._running is not None:
+            stage, start = self._running
+            wall_time[stage] = wall_time.get(stage, 0.0) + time.monotonic() - start
+        device = self.collector.env.device
+        return {
+            "encoder": self.encoder.state_dict(),
+            "agent": self.agent.state_dict(),
+            "pretrainer": self.pretrainer.state_dict() if self.pretrainer else {},
+            "collector": self.collector.state_dict(),
+            "replay": self.replay.state_dict(),
+            "random": {
+                "torch": torch.get_rng_state(),
+                "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            },
+            "counters": {
+                "decisions": self.decisions,
+                "updates": self.updates,
+                "refreshes_done": self.refreshes_done,
+                "pretrained": self.pretrained,
+                "owed": self.owed,
+                "encoder_id": self.encoder_id,
+                "recent_returns": self.recent_returns,
+                "log_lines": self.log_state(),
+            },
+            "wall_time": wall_time,
+        }
+
+    def load(self) -> dict:
+        """Continues from the checkpoint; returns its counters."""
+        state = load_checkpoint(self.path, self.collector.env.device)
+        self.encoder.load_state_dict(state["encoder"])
+        self.agent.load_state_dict(state["agent"])
+        if self.pretrainer:
+            self.pretrainer.load_state_dict(state["pretrainer"])
+        self.collector.load_state_dict(state["collector"])
+        self.replay.load_state_dict(state["replay"])
+        counters = state["counters"]
+        for name in ("decisions", "updates", "refreshes_done", "pretrained", "owed", "encoder_id", "recent_returns"):
+            setattr(self, name, counters[name])
+        self.wall_time = state["wall_time"]
+        torch.set_rng_state(state["random"]["torch"].cpu())
+        if state["random"]["cuda"] is not None:
+            torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self.collector.env.device)
+        return counters

@@ -1,0 +1,43 @@
+"""What the loop expects of every encoder."""
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module):
+    """Observations to features. Subclasses set the attributes and implement `forward`.
+
+    Attributes:
+        feature_dim: width of the features that the agent receives.
+        clip_frames: frames F of the clips it reads; 0 for an encoder that reads the simulator's state.
+        training_mode: who trains it. "frozen": nobody, or pretraining once before the agent starts;
+            "refresh": pretraining goes on with the agent's own rollouts; "cotrain": the agent's losses
+            reach it, so features cannot be stored and are computed anew for every batch.
+    """
+
+    feature_dim: int
+    clip_frames: int
+    training_mode: str = "frozen"
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """uint8 clips (B, F, 3, H, W), newest frame last, or states (B, n), to features (B, feature_dim)."""
+        raise NotImplementedError
+
+    def fit(self, frames: Tensor) -> None:
+        """Sets what is fitted to rollout frames, uint8 (N, 3, H, W), before any training: nothing by default."""
+
+    def identity(self) -> str:
+        """Hash of all that the features depend on: two encoders with one identity give the same features."""
+        digest = hashlib.sha256(repr((type(self).__name__, self.feature_dim, self.clip_frames)).encode())
+        for name, value in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def check_training_mode(mode: str, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError unless `mode` is one of `allowed`."""
+    if mode not in allowed:
+        raise ValueError(f"encoder.training_mode={mode}: expected one of {', '.join(allowed)}.")

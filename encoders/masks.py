@@ -1,0 +1,73 @@
+"""Masks for pretraining: which tokens of a clip are hidden, and which the encoder sees."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from encoders.vit import ViTConfig
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """V-JEPA's multi-block masks: blocks of space, hidden through the whole clip."""
+
+    blocks: int = 4
+    """Blocks in a mask; they may overlap."""
+    scale: float = 0.2
+    """Share of the frame's area that one block covers."""
+    aspect_min: float = 0.75
+    """Least ratio of a block's height to its width."""
+    aspect_max: float = 1.5
+    """Greatest ratio of a block's height to its width."""
+    visible: float = 0.4
+    """Share of the tokens that the encoder sees: the same in every clip, so that clips form a batch."""
+    motion: bool = True
+    """Centre blocks where the clip differs from the mean frame, instead of anywhere."""
+
+
+def sample_masks(config: MaskConfig, clips: Tensor, vit: ViTConfig) -> tuple[Tensor, Tensor]:
+    """Draws a mask for each clip.
+
+    Args:
+        clips: normalised clips (B, F, 3, H, W), zero where nothing differs from the mean frame.
+
+    Returns:
+        indices of visible tokens (B, V) and of hidden tokens (B, M), V + M <= N. Tokens that are in no
+        block and yet exceed V are left out of both.
+    """
+    batch, device = clips.shape[0], clips.device
+    time, rows, columns = vit.grid
+    covered = torch.zeros(batch, rows, columns, dtype=torch.bool, device=device)
+    if config.motion:
+        energy = clips.abs().mean((1, 2))  # (B, H, W)
+        energy = energy.unflatten(2, (columns, -1)).unflatten(1, (rows, -1)).mean((2, 4))  # (B, rows, columns)
+        weight = energy.flatten(1) + 1e-3 + 0.1 * energy.flatten(1).mean(1, keepdim=True)
+    else:
+        weight = torch.ones(batch, rows * columns, device=device)
+    row_index = torch.arange(rows, device=device)[None, :, None]
+    column_index = torch.arange(columns, device=device)[None, None, :]
+    for _ in range(config.blocks):
+        aspect = torch.empty(batch, 1, 1, device=device).uniform_(config.aspect_min, config.aspect_max)
+        area = config.scale * rows * columns
+        height = (area * aspect).sqrt().round().clamp(1, rows)
+        width = (area / aspect).sqrt().round().clamp(1, columns)
+        centre = torch.multinomial(weight, 1).view(batch, 1, 1)
+        top = (centre // columns - (height - 1) / 2).round().clamp(min=0).minimum(rows - height)
+        left = (centre % columns - (width - 1) / 2).round().clamp(min=0).minimum(columns - width)
+        inside_rows = (row_index >= top) & (row_index < top + height)
+        covered |= inside_rows & (column_index >= left) & (column_index < left + width)
+    covered = covered.unsqueeze(1).expand(-1, time, -1, -1).flatten(1)  # (B, N)
+    return _split(covered, round(config.visible * vit.num_tokens))
+
+
+def _split(covered: Tensor, visible_count: int) -> tuple[Tensor, Tensor]:
+    """Equal numbers of visible and hidden tokens in every clip, from masks (B, N) of unequal size.
+
+    The hidden count is the smallest of the batch. Where a mask covers so much that too few tokens stay
+    free, the last visible places are taken from under it.
+    """
+    order = covered.float() + 0.5 * torch.rand_like(covered, dtype=torch.float32)  # free tokens first
+    ranked = order.argsort(1)  # (B, N)
+    hidden_count = min(int(covered.sum(1).min()), covered.shape[1] - visible_count)
+    return ranked[:, :visible_count], ranked[:, covered.shape[1] - hidden_count :]

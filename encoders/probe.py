@@ -1,0 +1,104 @@
+"""What features know: probes to the simulator's state, effective rank, spread."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Probes that read the simulator's state from frozen features."""
+
+    ridge: tuple[float, ...] = (1.0, 10.0, 100.0, 1000.0)
+    """Penalties of the linear probe; a part of the training rows chooses among them."""
+    hidden: int = 128
+    """Width of the MLP probe's hidden layer."""
+    steps: int = 600
+    """Gradient steps of the MLP probe."""
+    batch_size: int = 256
+    """Rows in a batch of the MLP probe."""
+    lr: float = 1e-3
+    """Learning rate of the MLP probe."""
+
+
+def r2(predicted: Tensor, target: Tensor) -> Tensor:
+    """Coefficient of determination of each column: (N, K), (N, K) -> (K,). 1 is exact, 0 is the mean."""
+    residual = (predicted - target).pow(2).sum(0)
+    total = (target - target.mean(0)).pow(2).sum(0)
+    return 1 - residual / total.clamp(min=1e-12)
+
+
+def linear_probe(
+    config: ProbeConfig, features: Tensor, target: Tensor, test_features: Tensor, test_target: Tensor
+) -> Tensor:
+    """Held-out R2 of ridge regression from features (N, D) to targets (N, K): (K,)."""
+    (x, held), scale = _standardise(features, features), target.std(0).clamp(min=1e-6)
+    y = (target - target.mean(0)) / scale
+    # Whole stretches of rows choose the penalty: neighbours in time are nearly copies of each other.
+    cut = max(1, int(0.8 * len(x)))
+    best_score, best_ridge = -torch.inf, config.ridge[0]
+    for ridge in config.ridge if cut < len(x) else ():
+        score = float(r2(held[cut:] @ _ridge(x[:cut], y[:cut], ridge), y[cut:]).mean())
+        if score > best_score:
+            best_score, best_ridge = score, ridge
+    x, test_x = _standardise(features, test_features)
+    predicted = test_x @ _ridge(x, y, best_ridge) * scale + target.mean(0)
+    return r2(predicted, test_target)
+
+
+def _ridge(x: Tensor, y: Tensor, penalty: float) -> Tensor:
+    if x.shape[1] <= x.shape[0]:
+        gram = x.T @ x
+        gram.diagonal().add_(penalty)
+        return torch.linalg.solve(gram, x.T @ y)
+    gram = x @ x.T  # more features than rows, as with raw pixels: the smaller system gives the same answer
+    gram.diagonal().add_(penalty)
+    return x.T @ torch.linalg.solve(gram, y)
+
+
+def mlp_probe(
+    config: ProbeConfig, features: Tensor, target: Tensor, test_features: Tensor, test_target: Tensor
+) -> Tensor:
+    """Held-out R2 of a two-layer network from features (N, D) to targets (N, K): (K,)."""
+    x, test_x = _standardise(features, test_features)
+    mean, scale = target.mean(0), target.std(0).clamp(min=1e-6)
+    y = (target - mean) / scale
+    device = features.device
+    net = nn.Sequential(
+        nn.Linear(x.shape[1], config.hidden), nn.SiLU(), nn.Linear(config.hidden, y.shape[1])
+    ).to(device)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
+    for _ in range(config.steps):
+        rows = torch.randint(len(x), (config.batch_size,), device=device)
+        loss = F.mse_loss(net(x[rows]), y[rows])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        return r2(net(test_x) * scale + mean, test_target)
+
+
+def _standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Both with the training rows' mean taken off and, feature by feature, their spread divided out."""
+    train, test = train.float(), test.float()
+    mean, std = train.mean(0), train.std(0)
+    std = torch.where(std > 1e-6, std, torch.ones_like(std))  # a feature that never varies stays zero
+    return (train - mean) / std, (test - mean) / std
+
+
+def effective_rank(features: Tensor) -> Tensor:
+    """exp of the entropy of the normalised variances along principal axes (Roy & Vetterli 2007): scalar.
+
+    1 means that all features move together, or not at all; D that they are independent. (N, D) -> ().
+    """
+    centred = features.float() - features.float().mean(0)
+    variances = torch.linalg.svdvals(centred).pow(2)
+    total = variances.sum()
+    if not total > 0:
+        return torch.ones((), device=features.device) if total == 0 else total
+    p = (variances / total).clamp(min=1e-12)
+    return (-(p * p.log()).sum()).exp()

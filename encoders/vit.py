@@ -1,0 +1,163 @@
+"""The video transformer that all pretraining objectives share: clips to tokens, tokens to tokens."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """A video transformer small enough to pretrain on a laptop."""
+
+    image_size: int = 64
+    """Height and width of a frame, in pixels."""
+    frames: int = 4
+    """Frames F of a clip: the newest one and those before it."""
+    tubelet: int = 4
+    """Frames that one token spans."""
+    patch: int = 8
+    """Pixels that one token spans, in height and in width."""
+    stem: str = "conv"
+    """How tubelets become tokens: conv (stride-2 convolutions) or linear (one linear map, as in ViT)."""
+    dim: int = 64
+    """Width D of a token."""
+    depth: int = 2
+    """Transformer blocks."""
+    heads: int = 4
+    """Attention heads."""
+
+    def __post_init__(self):
+        if self.image_size % self.patch or self.frames % self.tubelet or self.dim % self.heads:
+            raise ValueError(
+                f"image_size ({self.image_size}) must be a multiple of patch ({self.patch}), frames ({self.frames}) "
+                f"of tubelet ({self.tubelet}) and dim ({self.dim}) of heads ({self.heads})."
+            )
+        if self.stem not in ("conv", "linear"):
+            raise ValueError(f"stem must be conv or linear, got {self.stem!r}.")
+        if self.stem == "conv" and self.patch & (self.patch - 1):
+            raise ValueError(f"A conv stem halves the picture at each layer: patch must be 2^k, got {self.patch}.")
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Tokens along time, height and width."""
+        side = self.image_size // self.patch
+        return self.frames // self.tubelet, side, side
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens N of a clip."""
+        time, height, width = self.grid
+        return time * height * width
+
+
+class Stem(nn.Module):
+    """Clips to one token per tubelet and patch, without positions.
+
+    The convolutional stem sees a few pixels beyond each patch. It learns several times faster than linear
+    tubelets where the moving parts are thin (Xiao et al. 2021; MWM masks convolutional features likewise).
+    """
+
+    def __init__(self, config: ViTConfig):
+        super().__init__()
+        self.config = config
+        channels = 3 * config.tubelet
+        if config.stem == "linear":
+            self.net: nn.Module = nn.Conv2d(channels, config.dim, config.patch, config.patch)
+            return
+        layers: list[nn.Module] = []
+        halvings = config.patch.bit_length() - 1
+        for i in range(halvings):
+            width = max(16, config.dim >> (halvings - 1 - i))
+            layers += [nn.Conv2d(channels, width, 3, 2, 1), nn.GroupNorm(1, width), nn.SiLU()]
+            channels = width
+        layers += [nn.Conv2d(channels, config.dim, 1)]
+        self.net = nn.Sequential(*layers)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Normalised clips (B, F, 3, H, W) to tokens (B, N, D), ordered by time, row, column."""
+        batch = clip.shape[0]
+        tubelets = clip.unflatten(1, (-1, self.config.tubelet))  # (B, F / tubelet, tubelet, 3, H, W)
+        x = tubelets.flatten(2, 3).flatten(0, 1)  # (B * F / tubelet, tubelet * 3, H, W)
+        x = self.net(x)  # (B * F / tubelet, D, h, w)
+        return x.flatten(2).transpose(1, 2).reshape(batch, self.config.num_tokens, -1)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: attention, then a two-layer MLP of four times the width."""
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, dim = x.shape
+        qkv = self.qkv(self.norm1(x)).view(batch, tokens, 3, self.heads, dim // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, dim)
+        x = x + self.proj(attended)
+        return x + self.mlp(self.norm2(x))
+
+
+class VideoTransformer(nn.Module):
+    """Clips to tokens. `forward` takes all tokens of a clip or, for masked pretraining, some of them."""
+
+    def __init__(self, config: ViTConfig):
+        super().__init__()
+        self.config = config
+        self.stem = Stem(config)
+        self.register_buffer("positions", sincos_positions(config.grid, config.dim), persistent=False)
+        self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.dim)
+
+    def forward(self, clip: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Normalised clips (B, F, 3, H, W) to tokens.
+
+        Args:
+            clip: float frames, newest last.
+            visible: indices of the tokens to keep, (B, V); all of them if None.
+
+        Returns:
+            (B, N, D), or (B, V, D) with `visible`.
+        """
+        x = self.embed(clip)
+        return self.encode(x if visible is None else gather_tokens(x, visible))
+
+    def embed(self, clip: Tensor) -> Tensor:
+        """Normalised clips (B, F, 3, H, W) to tokens with their positions, before any block: (B, N, D)."""
+        return self.stem(clip) + self.positions
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Tokens that have their positions, all or some of them, through the blocks: (B, *, D)."""
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+def gather_tokens(x: Tensor, index: Tensor) -> Tensor:
+    """Tokens of x (B, N, D) at index (B, K): (B, K, D)."""
+    return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+
+def sincos_positions(grid: tuple[int, int, int], dim: int) -> Tensor:
+    """Fixed sine-cosine positions for a (time, height, width) grid: (N, dim).
+
+    The features are shared out between the three axes; what is left over when they do not divide is zero.
+    """
+    per_axis = dim // 6 * 2
+    axes = []
+    for size in grid:
+        frequencies = 1 / 100 ** (torch.arange(per_axis // 2) / (per_axis // 2))
+        angles = torch.arange(size).unsqueeze(1) * frequencies  # (size, per_axis / 2)
+        axes.append(torch.cat([angles.sin(), angles.cos()], 1))
+    time, height, width = grid
+    positions = torch.zeros(time, height, width, dim)
+    positions[..., :per_axis] = axes[0][:, None, None]
+    positions[..., per_axis : 2 * per_axis] = axes[1][None, :, None]
+    positions[..., 2 * per_axis : 3 * per_axis] = axes[2][None, None, :]
+    return positions.flatten(0, 2)

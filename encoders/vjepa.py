@@ -1,0 +1,256 @@
+"""V-JEPA on an agent's rollouts: predict hidden tokens of a clip in feature space, with a moving-average teacher.
+
+Bardes et al. 2024 (V-JEPA), Assran et al. 2025 (V-JEPA 2). Alone it learns little about small moving bodies
+before a still background: predicting the background is enough. So frames come with their mean taken off, the
+hidden blocks lie where things move, and further terms act on the clip's embedding, which is what the agent
+receives. Each has a coefficient, and 0 switches it off:
+- future: the embedding, carried on by the actions, predicts principal components of the coming frames. They
+  are whitened, so the targets are few, of one size, and cannot collapse;
+- reward: the rewards on the way (MWM, Seo et al. 2022);
+- variance, covariance (VICReg, Bardes et al. 2022), inverse dynamics (which actions led from one clip to
+  another; eb_jepa, Terver et al. 2026).
+"""
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from encoders.base import Encoder, check_training_mode
+from encoders.masks import MaskConfig, sample_masks
+from encoders.vit import Block, VideoTransformer, ViTConfig, gather_tokens, sincos_positions
+
+
+@dataclass(frozen=True)
+class VJEPAConfig:
+    """V-JEPA pretrained on the agent's own rollouts."""
+
+    vit: ViTConfig = field(default_factory=ViTConfig)
+    """The video transformer."""
+    masks: MaskConfig = field(default_factory=MaskConfig)
+    """Which tokens are hidden from the encoder and predicted."""
+    training_mode: str = "refresh"
+    """frozen (pretrained once), refresh (again on the agent's rollouts), cotrain (the agent's losses reach it)."""
+    embedding_dim: int = 256
+    """Width of the clip embedding that the agent receives."""
+    token_channels: int = 16
+    """Channels that each token is squeezed to before the embedding reads all of them."""
+    predictor_dim: int = 64
+    """Width of the predictor of hidden tokens."""
+    predictor_depth: int = 1
+    """Transformer blocks of that predictor."""
+    jepa_coef: float = 1.0
+    """Weight of V-JEPA's own loss."""
+    future_coef: float = 1.0
+    """Weight of predicting the principal components of the coming frames."""
+    future_components: int = 32
+    """Principal components that are predicted."""
+    reward_coef: float = 1.0
+    """Weight of predicting the rewards on the way to these frames."""
+    variance_coef: float = 0.0
+    """Weight of the hinge that keeps each embedding feature's standard deviation above 1."""
+    covariance_coef: float = 0.0
+    """Weight of the squared correlations between embedding features."""
+    inverse_coef: float = 0.0
+    """Weight of telling the mean action from the embeddings before and after."""
+    ema_start: float = 0.99
+    """Share of the teacher kept at each step, at the beginning of pretraining."""
+    ema_end: float = 1.0
+    """The same at its end."""
+
+
+@dataclass(frozen=True)
+class RandomConfig(VJEPAConfig):
+    """The network of encoder=vjepa, untrained and frozen."""
+
+    training_mode: str = "frozen"
+    """Only frozen."""
+
+
+class VJEPA(Encoder):
+    """A video encoder and its pretraining objective.
+
+    Args:
+        config: architecture and loss weights.
+        action_dim: number of action dimensions, A.
+        state_dim: not used; all encoders are built alike.
+    """
+
+    mean_frame: Tensor
+    pixel_std: Tensor
+    components: Tensor
+    component_mean: Tensor
+
+    def __init__(self, config: VJEPAConfig, action_dim: int, state_dim: int = 0):
+        super().__init__()
+        allowed = ("frozen",) if isinstance(config, RandomConfig) else ("frozen", "refresh", "cotrain")
+        check_training_mode(config.training_mode, allowed)
+        self.config = config
+        vit, width = config.vit, config.embedding_dim
+        self.feature_dim, self.clip_frames, self.training_mode = width, vit.frames, config.training_mode
+        self.vit = VideoTransformer(vit)
+        self.head = EmbeddingHead(vit.num_tokens, vit.dim, config.token_channels, width)
+        self.teacher = copy.deepcopy(self.vit).requires_grad_(False)
+        self.predictor = Predictor(vit, config.predictor_dim, config.predictor_depth)
+        self.forward_model = _mlp(width + action_dim, width, width)
+        self.inverse_model = _mlp(2 * width, width, action_dim)
+        self.reward_model = _mlp(width + action_dim, width, 1)
+        self.component_head = nn.Linear(width, config.future_components)
+        side = vit.image_size
+        self.register_buffer("mean_frame", torch.full((3, side, side), 127.5))
+        self.register_buffer("pixel_std", torch.tensor(64.0))
+        self.register_buffer("component_mean", torch.zeros(3 * (side // 2) ** 2))
+        self.register_buffer("components", torch.zeros(3 * (side // 2) ** 2, config.future_components))
+
+    def fit(self, frames: Tensor) -> None:
+        """Sets the mean frame, the scale and the principal components from rollout frames, uint8 (N, 3, H, W)."""
+        self.mean_frame.copy_(frames.float().mean(0))
+        self.pixel_std.copy_((frames.float() - self.mean_frame).std().clamp(min=1.0))
+        self.fit_components(frames)
+
+    def fit_components(self, frames: Tensor) -> None:
+        """Sets the principal components alone, which the features do not depend on."""
+        pooled = self._pooled(self.normalise(frames))  # (N, P)
+        count = min(self.config.future_components, *pooled.shape)
+        _, scale, axes = torch.pca_lowrank(pooled, q=count, center=True, niter=4)
+        # Whitened, with a floor: an axis on which nothing varies must not be blown up to unit variance.
+        spread = (scale / len(pooled) ** 0.5).clamp(min=1e-3 * float(scale[0]) / len(pooled) ** 0.5 + 1e-6)
+        self.component_mean.copy_(pooled.mean(0))
+        self.components.zero_()
+        self.components[:, :count] = axes / spread
+
+    def normalise(self, clip: Tensor) -> Tensor:
+        """uint8 frames (..., 3, H, W) to float: the mean frame of the rollouts taken off, unit variance.
+
+        What never moves becomes zero, so that neither masks nor features are spent on it.
+        """
+        return (clip.float() - self.mean_frame) / self.pixel_std
+
+    def _pooled(self, normalised: Tensor) -> Tensor:
+        """Normalised frames (N, 3, H, W) at half their size, as rows: (N, 3 H W / 4)."""
+        return F.avg_pool2d(normalised, 2).flatten(1)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """uint8 clips (B, F, 3, H, W), newest frame last, to embeddings (B, E)."""
+        return self.head(self.vit(self.normalise(observation)))
+
+    def losses(self, frames: Tensor, action: Tensor, reward: Tensor) -> dict[str, Tensor]:
+        """Pretraining losses on sequences of F + K frames: a clip, and what K actions made of it.
+
+        Args:
+            frames: uint8 (B, F + K, 3, H, W).
+            action: the K actions taken after the clip's newest frame, (B, K, A).
+            reward: the rewards of these actions, (B, K).
+
+        Returns:
+            weighted terms by name; their sum is the loss.
+        """
+        config = self.config
+        frames = self.normalise(frames)
+        clip = frames[:, : self.clip_frames]
+        tokens = self.vit.embed(clip)
+        embedding = self.head(self.vit.encode(tokens))  # (B, E)
+        losses = self._collapse_losses(embedding)
+        if config.jepa_coef:
+            losses["vjepa_loss"] = config.jepa_coef * self._masked_loss(clip, tokens)
+        if config.inverse_coef:
+            after = self.head(self.vit(frames[:, -self.clip_frames :]))
+            guess = self.inverse_model(torch.cat([embedding, after], -1))
+            losses["inverse_loss"] = config.inverse_coef * F.mse_loss(guess, action.mean(1))
+        if config.future_coef or config.reward_coef:
+            future, rewards = self._imagination_losses(embedding, frames[:, self.clip_frames - 1 :], action, reward)
+            losses["future_loss"] = config.future_coef * future
+            losses["reward_loss"] = config.reward_coef * rewards
+        return losses
+
+    def _masked_loss(self, clip: Tensor, tokens: Tensor) -> Tensor:
+        """V-JEPA: L1 between predicted and layer-normed teacher tokens at hidden places."""
+        visible, hidden = sample_masks(self.config.masks, clip, self.config.vit)
+        context = self.vit.encode(gather_tokens(tokens, visible))  # (B, V, D)
+        predicted = self.predictor(context, visible, hidden)  # (B, M, D)
+        with torch.no_grad():
+            target = F.layer_norm(self.teacher(clip), (self.config.vit.dim,))  # (B, N, D)
+        return (predicted - gather_tokens(target, hidden)).abs().mean()
+
+    def _imagination_losses(
+        self, embedding: Tensor, frames: Tensor, action: Tensor, reward: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Errors of components and rewards along K imagined steps; frames (B, K + 1, 3, H, W) from now on."""
+        batch, steps = reward.shape
+        pooled = self._pooled(frames.flatten(0, 1)) - self.component_mean
+        target = (pooled @ self.components).unflatten(0, (batch, steps + 1))  # (B, K + 1, C)
+        future = F.mse_loss(self.component_head(embedding), target[:, 0])
+        rewards = torch.zeros((), device=reward.device)
+        for k in range(steps):
+            both = torch.cat([embedding, action[:, k]], -1)
+            rewards = rewards + F.mse_loss(self.reward_model(both).squeeze(-1), reward[:, k])
+            embedding = embedding + self.forward_model(both)
+            future = future + F.mse_loss(self.component_head(embedding), target[:, k + 1])
+        return future / (steps + 1), rewards / steps
+
+    def _collapse_losses(self, embedding: Tensor) -> dict[str, Tensor]:
+        config = self.config
+        losses = {}
+        if config.variance_coef:
+            std = (embedding.var(0) + 1e-4).sqrt()
+            losses["variance_loss"] = config.variance_coef * F.relu(1 - std).mean()
+        if config.covariance_coef:
+            centred = embedding - embedding.mean(0)
+            covariance = centred.T @ centred / (embedding.shape[0] - 1)
+            off_diagonal = covariance.pow(2).sum() - covariance.diagonal().pow(2).sum()
+            losses["covariance_loss"] = config.covariance_coef * off_diagonal / embedding.shape[1]
+        return losses
+
+    @torch.no_grad()
+    def update_teacher(self, progress: float) -> None:
+        """Moves the teacher towards the encoder; `progress` in [0, 1] is the share of pretraining done."""
+        config = self.config
+        keep = config.ema_start + (config.ema_end - config.ema_start) * progress
+        for teacher, student in zip(self.teacher.parameters(), self.vit.parameters(), strict=True):
+            teacher.lerp_(student, 1 - keep)
+
+
+class EmbeddingHead(nn.Module):
+    """All tokens of a clip to one embedding: (B, N, D) -> (B, E)."""
+
+    def __init__(self, num_tokens: int, dim: int, channels: int, embedding_dim: int):
+        super().__init__()
+        self.squeeze = nn.Linear(dim, channels)
+        width = num_tokens * channels
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, embedding_dim), nn.SiLU(), nn.Linear(embedding_dim, embedding_dim)
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.mlp(self.squeeze(tokens).flatten(1))
+
+
+class Predictor(nn.Module):
+    """Predicts hidden tokens from visible ones and the positions of both."""
+
+    def __init__(self, vit: ViTConfig, dim: int, depth: int):
+        super().__init__()
+        self.embed = nn.Linear(vit.dim, dim)
+        self.mask_token = nn.Parameter(torch.zeros(dim))
+        self.register_buffer("positions", sincos_positions(vit.grid, dim), persistent=False)
+        self.blocks = nn.ModuleList(Block(dim, vit.heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+        self.out = nn.Linear(dim, vit.dim)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    def forward(self, context: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
+        """Encoded visible tokens (B, V, D) and token indices (B, V), (B, M) to predictions (B, M, D)."""
+        x = self.embed(context) + self.positions[visible]
+        queries = self.mask_token + self.positions[hidden]
+        x = torch.cat([x, queries], 1)
+        for block in self.blocks:
+            x = block(x)
+        return self.out(self.norm(x[:, context.shape[1] :]))
+
+
+def _mlp(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(in_dim, hidden_dim), nn.LayerNorm(hidden_dim), nn.SiLU(), nn.Linear(hidden_dim, out_dim)
+    )
