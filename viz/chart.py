@@ -137,7 +137,7 @@ def thinned(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[f
     if size <= 1:
         return list(x), list(y)
     starts = range(0, len(x), size)
-    mean = lambda values: sum(values) / len(values)  # noqa: E731
+    mean = lambda values: sum(values) / len(values)
     return [mean(x[i : i + size]) for i in starts], [mean(y[i : i + size]) for i in starts]
 
 

@@ -1,5 +1,6 @@
 """The lines of metrics.jsonl as charts."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,11 +13,12 @@ _X_LABELS = {"env_frames": "environment frames", "updates": "updates", "step": "
 _NOT_CURVES = {"stage", "env_frames", "updates", "step", "seed", "wall_s", "episode_return"}
 _Y_LABELS = {
     "effective_rank": "dimensions in use",
-    "feature_std": "standard deviation",
+    "feature_std": "mean over features",
     "updates_per_s": "updates per second",
     "frames_per_s": "frames per second",
     "episode_length": "steps",
 }
+_WORDS = {"vjepa": "V-JEPA", "r2": "R²", "std": "standard deviation", "mlp": "MLP", "ema": "EMA", "lr": "lr"}
 _MEAN_OF_EPISODES = 10
 _SMOOTHED_FROM = 60
 
@@ -48,7 +50,7 @@ def learning_curve(run: RunFolder) -> str | None:
 
 
 def stage_charts(run: RunFolder, stage: str, *, losses: bool | None = None) -> list[str]:
-    """A small chart for each scalar that the lines of `stage` hold; with `losses`, only those or only others."""
+    """A chart for each scalar in the lines of `stage`; with `losses`, only the losses or only the rest."""
     rows = [row for row in run.metrics if row.get("stage") == stage]
     keys = list(dict.fromkeys(key for row in rows for key in row if key not in _NOT_CURVES))
     x_key = _x_key(rows, stage)
@@ -63,7 +65,8 @@ def stage_charts(run: RunFolder, stage: str, *, losses: bool | None = None) -> l
 
 
 def _small_chart(key: str, x: list[float], y: list[float], x_label: str) -> str:
-    title = key.replace("_", " ").replace("/", ": ")
+    words = [_WORDS.get(word.lower(), word) for word in re.split(r"[_/.\s]+", key) if word]
+    title = " ".join(words)
     title = title[:1].upper() + title[1:]
     unit = "R²" if "r2" in key.lower() else "loss" if _is_loss(key) else _Y_LABELS.get(key, "value")
     series = [Series(title, *thinned(x, y), color=3 if _is_loss(key) else 4)]
@@ -73,7 +76,7 @@ def _small_chart(key: str, x: list[float], y: list[float], x_label: str) -> str:
             Series("logged", *_every(x, y), color=series[0].color, kind="dots"),
             Series("running mean", *thinned(x, smooth), color=series[0].color),
         ]
-    return line_chart(title, series, x_label, unit)
+    return line_chart(title, series, x_label, unit, legend=False)
 
 
 def _is_loss(key: str) -> bool:

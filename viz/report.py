@@ -10,7 +10,7 @@ from pathlib import Path
 
 from viz import curves, pictures, results
 from viz.results import missing
-from viz.run_folder import RunFolder, read_run
+from viz.run_folder import RunFolder, number, read_run
 from viz.style import CSS, SCRIPT
 from viz.video import replacing
 
@@ -67,7 +67,7 @@ def render_report(run: RunFolder) -> str:
 def _header(run: RunFolder, task: str) -> str:
     known = {key: run.summary.get(key) for key in ("encoder", "agent", "seed")}
     parts = [f"{key} {value}" for key, value in known.items() if value is not None]
-    frames = results.number(run.summary.get("env_frames"))
+    frames = number(run.summary.get("env_frames"))
     parts += [] if frames is None else [f"{frames:,.0f} environment frames"]
     notes = "".join(missing(note) for note in run.notes)
     if not run.summary:
@@ -132,8 +132,8 @@ def _imagination_section(run: RunFolder) -> str:
 
 def _encoder_section(run: RunFolder) -> str:
     text = (
-        "R² of probes that read the simulator's state from the features on held-out episodes: 1 is exact, 0 is "
-        "no better than guessing the mean."
+        "R² of probes that read the simulator's state from the features on held-out episodes: 1 is exact, "
+        "0 is no better than guessing the mean."
     )
     charts = curves.stage_charts(run, "pretrain")
     content = results.probe_tables(run.summary) + "<h3>While pretraining</h3>"
@@ -151,7 +151,8 @@ def _losses_section(run: RunFolder) -> str:
             others += curves.stage_charts(run, stage)
     if others:
         content += f"<details><summary>Other measurements</summary>{_grid(others)}</details>"
-    return _section("Losses of the world model and the agent", "", content)
+    text = "Dots are logged values, the line is their running mean."
+    return _section("Losses of the world model and the agent", text if losses else "", content)
 
 
 def _run_section(run: RunFolder) -> str:

@@ -40,23 +40,17 @@ def _verdict(summary: dict[str, Any], mean: float) -> str:
     parts = []
     random_return = number(summary.get("random_return_mean"))
     if random_return is not None:
-        beside = f"{_whole(random_return)} for a random policy"
-        factor = f"{mean / random_return:.1f} times" if random_return > 0 else "against"
-        parts.append(
-            f"That is {factor} the {beside}." if random_return > 0 else f"That is {factor} {beside}."
-        )
+        known = _whole(random_return)
+        times = f"{mean / random_return:.1f} times the random policy's {known}" if random_return > 0 else ""
+        parts.append(f"That is {times}." if times else f"A random policy scores {known}.")
     alone = number(summary.get("no_planning_return_mean"))
     if alone is not None:
-        gain = mean - alone
-        more = "more" if gain >= 0 else "less"
-        own, other = (
-            interval(summary.get("eval_return_ci95")),
-            interval(summary.get("no_planning_return_ci95")),
-        )
-        doubt = ""
-        if own and other and own[0] <= other[1] and other[0] <= own[1]:
-            doubt = "; the two intervals overlap"
-        parts.append(f"With planning the agent scores {_whole(abs(gain))} {more} than without{doubt}.")
+        gain = f"{_whole(abs(mean - alone))} {'more' if mean >= alone else 'less'}"
+        own = interval(summary.get("eval_return_ci95"))
+        other = interval(summary.get("no_planning_return_ci95"))
+        overlap = own is not None and other is not None and own[0] <= other[1] and other[0] <= own[1]
+        doubt = "; the two intervals overlap" if overlap else ""
+        parts.append(f"With planning the agent scores {gain} than without ({_whole(alone)}){doubt}.")
     return " ".join(parts)
 
 
@@ -157,7 +151,8 @@ def _probe_row(target: str, values: list[float | None], kind: str = "") -> str:
             cells += '<td class="r2">not measured</td>'
             continue
         mark = " best" if len(values) > 1 and round(value, 2) == best else ""
-        bar = f'<i class="bar c{(1, 2, 5, 4)[min(index, 3)]}" style="width:{100 * min(max(value, 0), 1):.1f}%"></i>'
+        width = 100 * min(max(value, 0), 1)
+        bar = f'<i class="bar c{(1, 2, 5, 4)[min(index, 3)]}" style="width:{width:.1f}%"></i>'
         cells += f'<td class="r2{mark}">{f"{value:.2f}".replace("-", "−")}{bar}</td>'
     return f'<tr class="{kind}"><td>{escape(target)}</td>{cells}</tr>'
 
@@ -172,7 +167,8 @@ def stage_times(summary: dict[str, Any]) -> str:
     total = seconds.get("total") or sum(stages.values())
     longest = max(*stages.values(), 1e-9)
     bars = "".join(
-        f'<span>{escape(name)}</span><div class="bar" style="width:{max(0, 100 * value / longest):.1f}%"></div>'
+        f"<span>{escape(name)}</span>"
+        f'<div class="bar" style="width:{max(0, 100 * value / longest):.1f}%"></div>'
         f'<span class="value">{_duration(value)}</span>'
         for name, value in stages.items()
     )
@@ -185,10 +181,8 @@ def facts(summary: dict[str, Any]) -> str:
     pairs = [(name.replace("_", " "), summary[name]) for name in names if summary.get(name) is not None]
     for group in ("hardware", "versions"):
         known = summary.get(group)
-        if isinstance(known, dict):
-            pairs += [(str(name).replace("_", " "), value) for name, value in known.items()]
-        elif known:
-            pairs.append((group, known))
+        known = known if isinstance(known, dict) else {group: known}
+        pairs += [(str(name).replace("_", " "), value) for name, value in known.items() if value is not None]
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(_plain(value))}</dd>" for name, value in pairs)
     command = summary.get("command")
     shown = f"<pre>{escape(_plain(command))}</pre>" if command else missing("The command was not recorded.")

@@ -129,7 +129,7 @@ def _read_imagination(path: Path, notes: list[str]) -> tuple[np.ndarray, np.ndar
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             real, imagined = arrays["real"], arrays["imagined"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         notes.append(f"{path.name} could not be read ({error}) and was left out.")

@@ -40,7 +40,7 @@ def test_a_video_round_trip(tmp_path, as_array):
 def test_odd_sizes_and_fractional_rates(tmp_path):
     read, stream = _read(write_mp4(tmp_path / "odd.mp4", _frames(3, 15, 21), fps=12.5, scale=1))
     assert len(read) == 3 and read[0].shape == (16, 22, 3)
-    assert float(stream.average_rate) == 12.5
+    assert stream.average_rate == 12.5
 
 
 def test_wrong_frames_leave_the_old_file(tmp_path):
