@@ -1,0 +1,206 @@
+"""The end of a run: evaluations, probes, a video, imagined frames, summary.json and report.html."""
+
+import json
+import math
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from agents.collector import evaluate
+from agents.mpc import MPCAgent
+from agents.trainer import Trainer
+from assemble import Parts, TrainConfig, build_env, choice
+from encoders.vjepa import VJEPAConfig
+from probing import probe_table
+from viz.report import write_report
+from viz.video import write_mp4
+from world_model.decoder import Decoder, fit_decoder
+
+_EVALUATION_SEED = 10_000  # added to the run's seed, so that no evaluation repeats a training episode
+_IMAGINED_STEPS = 24
+_IMAGINED_STRIPS = 3
+
+
+def interval(returns: list[float]) -> list[float]:
+    """95% interval of the mean of independent episodes (Student's t)."""
+    mean = float(np.mean(returns))
+    if len(returns) < 2:
+        return [mean, mean]
+    half = float(stats.t.ppf(0.975, len(returns) - 1) * np.std(returns, ddof=1) / math.sqrt(len(returns)))
+    return [mean - half, mean + half]
+
+
+def evaluator(config: TrainConfig, parts: Parts):
+    """An evaluation during training that leaves the run's random numbers as they were."""
+
+    def run() -> dict:
+        devices = [parts.env.device] if parts.env.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(config.seed + _EVALUATION_SEED)
+            returns = _evaluate(config, parts, "policy", None)["returns"]
+        return {"eval_return_mean": float(np.mean(returns))}
+
+    return run
+
+
+def _evaluate(config: TrainConfig, parts: Parts, how: str, bar) -> dict:
+    """Plays `eval_episodes` episodes, the same starts for each way of acting: agent, policy or random."""
+    env = build_env(config, config.eval_episodes, config.seed + _EVALUATION_SEED)
+    model = parts.agent.model
+
+    def policy(features: Tensor, first: Tensor) -> Tensor:
+        return model.pi(model.encode(features))[2]
+
+    def act(features: Tensor, first: Tensor) -> Tensor:
+        return parts.agent.act(features, first, explore=False)
+
+    if isinstance(parts.agent, MPCAgent):
+        parts.agent.planner.previous_mean = None
+    result = evaluate(env, parts.encoder, {"agent": act, "policy": policy, "random": None}[how], bar)
+    return result | {"returns": result["returns"].tolist()}
+
+
+def finish(config: TrainConfig, parts: Parts, trainer: Trainer, folder: Path) -> None:
+    """Evaluates, draws and writes everything that a finished run leaves behind."""
+    start = time.monotonic()
+    torch.manual_seed(config.seed + _EVALUATION_SEED)
+    print("Evaluating ...")
+    results = {how: _evaluate(config, parts, how, None) for how in ("agent", "policy", "random")}
+    trainer.wall_time["evaluate"] = time.monotonic() - start
+    start = time.monotonic()
+    probes = probe_table(config, parts, trainer.replay)
+    trainer.wall_time["probe"] = time.monotonic() - start
+    start = time.monotonic()
+    shown = results["agent"]
+    if "frames" in shown:
+        fps = _decisions_per_second(parts)
+        write_mp4(folder / "videos" / "evaluation.mp4", shown["frames"], fps=fps)
+        if config.decoder_steps:
+            _imagine(config, parts, trainer, shown, folder)
+    trainer.wall_time["draw"] = time.monotonic() - start
+    summary = _summary(config, parts, trainer, results, probes)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    report = write_report(folder)
+    _print_scores(summary, report)
+
+
+def _decisions_per_second(parts: Parts) -> float:
+    timestep = float(parts.env.task.model.opt.timestep) * parts.env.task.substeps
+    return 1 / (timestep * parts.env.action_repeat)
+
+
+def _imagine(config: TrainConfig, parts: Parts, trainer: Trainer, shown: dict, folder: Path) -> None:
+    """Real frames beside those imagined from the first of them and the actions: imagination.npz."""
+    model, device = parts.agent.model, parts.env.device
+    if not trainer.collector.store_latents:
+        return
+    batch = trainer.replay.sample(6000, 1, ("latent", "pixels"))
+    with torch.no_grad():
+        z = model.encode(batch["latent"][:, 0].float())
+    decoder = Decoder(z.shape[-1], tuple(batch["pixels"].shape[2:])).to(device)
+    fit_decoder(decoder, z, batch["pixels"][:, 0], steps=config.decoder_steps)
+    frames, actions, features = shown["frames"], shown["actions"], shown["features"]
+    length = min(_IMAGINED_STEPS, len(actions) // _IMAGINED_STRIPS)
+    real, imagined = [], []
+    with torch.no_grad():
+        for k in range(_IMAGINED_STRIPS):
+            first = k * length
+            latents = [model.encode(features[first][None])]
+            for t in range(first, first + length):
+                latents.append(model.next(latents[-1], actions[t][None]))
+            real.append(frames[first : first + length + 1].cpu().numpy())
+            imagined.append(decoder.decode(torch.cat(latents)).cpu().numpy())
+    np.savez_compressed(folder / "imagination.npz", real=np.stack(real), imagined=np.stack(imagined))
+
+
+def _summary(config: TrainConfig, parts: Parts, trainer: Trainer, results: dict, probes: list[dict]) -> dict:
+    summary: dict = {
+        "task": config.task,
+        "seed": config.seed,
+        "encoder": choice(config, "encoder"),
+        "agent": choice(config, "agent"),
+    }
+    for name, how in (("eval", "agent"), ("no_planning", "policy"), ("random", "random")):
+        returns = results[how]["returns"]
+        summary[f"{name}_return_mean"] = float(np.mean(returns))
+        summary[f"{name}_return_ci95"] = interval(returns)
+        summary[f"{name}_returns"] = returns
+    wall_time = {name: round(seconds, 1) for name, seconds in trainer.wall_time.items()}
+    return summary | {
+        "eval_episodes": config.eval_episodes,
+        "env_frames": trainer.env_frames,
+        "updates": trainer.updates,
+        "repaired_worlds": parts.env.counters["repaired_worlds"],
+        "wall_time_s": wall_time | {"total": round(sum(wall_time.values()), 1)},
+        "hardware": hardware(config.device),
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "command": shlex.join(["python", *sys.argv]),
+        "probes": probes,
+    }
+
+
+def hardware(device: str) -> dict:
+    """The machine that a run was measured on."""
+    described = {"cpu": _cpu_name(), "threads": torch.get_num_threads(), "device": device}
+    if device.startswith("cuda"):
+        described["gpu"] = torch.cuda.get_device_name(torch.device(device))
+    return described
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("torch", "torchrl", "tensordict", "mujoco", "mujoco-warp", "warp-lang", "dm-control"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str:
+    """The commit that the code stands at, with "+changes" where files differ from it."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        return commit + ("+changes" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
+    except OSError:
+        return ""
+
+
+def _print_scores(summary: dict, report: Path) -> None:
+    print(f"\n{summary['task']}: mean return of {summary['eval_episodes']} episodes, with 95% interval")
+    planning = summary["agent"] == "mpc"
+    rows = [("agent, planning" if planning else "agent", "eval"), ("random policy", "random")]
+    if planning:
+        rows.insert(1, ("same agent without planning", "no_planning"))
+    for label, name in rows:
+        low, high = summary[f"{name}_return_ci95"]
+        print(f"  {label:<28} {summary[f'{name}_return_mean']:7.1f}   [{low:.1f}, {high:.1f}]")
+    print(f"Report: {report}")
+
+
+__all__ = ["VJEPAConfig", "evaluator", "finish"]

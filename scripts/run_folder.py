@@ -1,0 +1,88 @@
+"""The folder that a run writes to: who may write there, its metrics, and progress on the screen."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+import cli
+from assemble import GROUPS, TrainConfig, choice
+
+OWN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints", "summary.json")
+
+
+def open_run(config: TrainConfig) -> Path:
+    """Makes the run's folder, or finds that of the run to resume, and saves the config there.
+
+    Raises:
+        FileExistsError: the folder holds a run, and neither `resume` nor `overwrite` was given.
+        FileNotFoundError: there is nothing to resume.
+    """
+    if config.resume:
+        folder = Path(config.resume)
+        if not (folder / "checkpoints" / "last.pt").exists():
+            raise FileNotFoundError(f"{folder}/checkpoints/last.pt does not exist: there is nothing to resume.")
+        return folder
+    name = f"{config.task}-{choice(config, 'encoder')}-{choice(config, 'agent')}-{config.seed}"
+    folder = Path(config.run) if config.run else Path("runs") / name
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        _make_room(folder, config.overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    cli.save(config, GROUPS, folder / "config.yaml", leave_out=("resume", "overwrite"))
+    return folder
+
+
+def _make_room(folder: Path, overwrite: bool) -> None:
+    if not overwrite:
+        raise FileExistsError(
+            f"{folder} already exists: add resume={folder} to go on with it, overwrite=true to replace it, or "
+            "run=OTHER to write elsewhere."
+        )
+    if not folder.is_dir() or not any((folder / name).exists() for name in OWN_FILES):
+        raise FileExistsError(f"{folder} does not look like a run, so it is not deleted: choose another run=FOLDER.")
+    shutil.rmtree(folder)
+
+
+class MetricsLog:
+    """Rows of metrics, to metrics.jsonl and to TensorBoard."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / "metrics.jsonl"
+        self._file = self.path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(folder / "tensorboard"))
+
+    def __call__(self, row: dict) -> None:
+        """Writes one row; `stage` prefixes the names in TensorBoard, `step` or `env_frames` is their axis."""
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        step = int(row.get("step", row.get("env_frames", 0)))
+        for name, value in row.items():
+            if isinstance(value, int | float) and name not in ("step", "env_frames"):
+                self._board.add_scalar(f"{row.get('stage', 'run')}/{name}", value, step)
+
+    def lines(self) -> int:
+        """Rows written so far."""
+        with self.path.open("rb") as file:
+            return sum(1 for _ in file)
+
+    def truncate(self, lines: int) -> None:
+        """Drops the rows after the first `lines`, which a run that was cut off wrote after its checkpoint."""
+        kept = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
+        self._file.close()
+        self.path.write_text("".join(kept), encoding="utf-8")
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def close(self) -> None:
+        """Flushes both."""
+        self._file.close()
+        self._board.close()
+
+
+def progress_bar(steps: Iterable[int], name: str, first: int, total: int) -> Iterator[int]:
+    """Shows rate and time left; a line now and then where the output is no terminal."""
+    interval = 0.2 if sys.stderr.isatty() else 20.0
+    return iter(tqdm(steps, desc=f"{name:>9}", initial=first, total=total, mininterval=interval, dynamic_ncols=True))

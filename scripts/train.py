@@ -1,0 +1,51 @@
+"""Train an agent from pixels: collect, pretrain the encoder, learn, plan, evaluate, and write a report.
+
+    python scripts/train.py preset=demo
+    python scripts/train.py task=walker-walk device=cuda
+    python scripts/train.py resume=runs/demo
+"""
+
+import time
+from pathlib import Path
+
+import torch
+
+import assemble
+import cli
+import finish
+from assemble import GROUPS, TrainConfig
+from run_folder import MetricsLog, open_run, progress_bar
+
+
+def run(config: TrainConfig) -> None:
+    """Trains an agent from pixels, evaluates it and writes a report."""
+    start = time.monotonic()
+    device = cli.check_device(config.device)
+    folder = open_run(config)
+    print(f"{config.task} on {device}, into {folder}/")
+    print("Preparing the worlds: their kernels are compiled at first use, which takes about a minute.")
+    parts = assemble.build(config)
+    log = MetricsLog(folder)
+    checkpoint = folder / "checkpoints" / "last.pt"
+    trainer = assemble.build_trainer(
+        config, parts, log, progress_bar, checkpoint, evaluate=finish.evaluator(config, parts), log_state=log.lines
+    )
+    if config.resume:
+        counters = trainer.load()
+        log.truncate(counters["log_lines"])
+        print(f"Resumed at {trainer.decisions} decisions and {trainer.updates} updates.")
+    trainer.wall_time["setup"] = trainer.wall_time.get("setup", 0.0) + time.monotonic() - start
+    try:
+        trainer.run()
+    except KeyboardInterrupt:
+        if checkpoint.exists():
+            print(f"\nInterrupted. Continue with: python scripts/train.py resume={folder}")
+        raise
+    finally:
+        log.close()
+    finish.finish(config, parts, trainer, Path(folder))
+
+
+if __name__ == "__main__":
+    torch.set_float32_matmul_precision("high")
+    cli.main(run, TrainConfig, GROUPS, base="resume")
