@@ -133,11 +133,11 @@ class Replay:
 
     def _starts(self, batch_size: int, steps: int) -> tuple[Tensor, Tensor]:
         """Worlds and first rows of random sequences inside one episode: (B,), (B,)."""
-        episode = self._data["episode"]
         filled = self._written.clamp(max=self.rows)  # (worlds,)
         choices = (filled - steps).clamp(min=0)
         if not choices.any():
             raise ValueError(f"The replay holds no sequence of {steps} steps yet: collect more, or ask for fewer steps.")
+        episode = self._data["episode"]
         found_world, found_first, found = [], [], 0
         for _ in range(100):  # a draw that crosses an episode's end is drawn again
             world = torch.multinomial(choices.float(), 2 * batch_size, replacement=True)
@@ -172,7 +172,7 @@ class Replay:
         for world in range(self.num_worlds):
             written = int(self._written[world])
             first = torch.arange(max(0, written - self.rows), written, device=self.device)
-            for part in first.split(chunk):
+            for part in first.split(chunk) if written else ():
                 worlds = torch.full_like(part, world)
                 frames = self._data["pixels"][self._clip_index(worlds, part, clip_frames, 0)]
                 yield self._offset[world] + part % self.rows, frames
@@ -201,22 +201,31 @@ class Replay:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """The inverse of `state_dict`, into a replay of the same capacity and number of worlds."""
+        """The inverse of `state_dict`, into a replay of the same capacity and number of worlds.
+
+        Raises:
+            ValueError: the saved replay had another number of worlds, or its rows do not fit this capacity.
+        """
         if state["written"].shape != self._written.shape or int(state["written"].max()) and not state["data"]:
             raise ValueError(
                 f"The saved replay has {len(state['written'])} worlds, this one has {self.num_worlds}: use the same."
+            )
+        filled = next(iter(state["data"].values())).shape[1] if state["data"] else 0
+        wrapped = int(state["written"].max()) > filled  # a ring that has wrapped fits no other length
+        if filled > self.rows or (wrapped and filled != self.rows):
+            raise ValueError(
+                f"The saved replay has {filled} rows for each world, this one room for {self.rows}: use the same "
+                "capacity."
             )
         self._written.copy_(state["written"])
         self._episode.copy_(state["episode"])
         self.encoder_id = state["encoder_id"] or None
         if not state["data"]:
             return
-        filled = next(iter(state["data"].values())).shape[1]
         rows = TensorDict(state["data"], batch_size=[self.num_worlds, filled])
         self._allocate(rows[:1, 0])
         self._data.view(self.num_worlds, self.rows)[:, :filled] = rows
 
     def _allocate(self, row: TensorDict) -> None:
-        """Makes room for all rows, shaped as `row`, batch (1,)."""
-        empty = torch.zeros_like(row).expand(self.rows * self.num_worlds).contiguous()
-        self.storage.set(range(self.rows * self.num_worlds), empty)
+        """Makes room for all rows, shaped as `row`, batch (1,); memory is taken as rows fill."""
+        self.storage.set([0], row)
