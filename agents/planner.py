@@ -32,6 +32,17 @@ class PlannerConfig:
     max_std: float = 2.0
     """Standard deviation that each plan starts from."""
 
+    def __post_init__(self):
+        if not 0 <= self.policy_samples <= self.samples:
+            raise ValueError(
+                f"policy_samples ({self.policy_samples}) must be between 0 and samples ({self.samples})."
+            )
+        if min(self.elites, self.iterations, self.horizon) < 1:
+            raise ValueError(
+                f"elites ({self.elites}), iterations ({self.iterations}) and horizon ({self.horizon}) must be "
+                "at least 1."
+            )
+
 
 class Planner:
     """MPPI with warm start and policy proposals.
@@ -115,4 +126,5 @@ class Planner:
             discount *= self.discount
         action, _, _ = self.model.pi(z)
         value = value + discount * self.model.q(z, action).mean(0)
-        return value.nan_to_num(-1e6, -1e6, -1e6).view(batch, samples)
+        worst = torch.finfo(value.dtype).min  # a broken future is the last choice, whatever rewards' scale
+        return value.nan_to_num(worst, worst, worst).view(batch, samples)
