@@ -38,8 +38,11 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
         raise FileNotFoundError(f"There is no checkpoint at {path}.")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        kind = "truncated" if path.open("rb").read(2) == b"PK" else "not a checkpoint of Mindreel"
+    except (RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError, ValueError) as error:
+        # A ZIP archive ends with its directory: one that lacks it was cut off.
+        with path.open("rb") as file:
+            truncated = file.read(2) == b"PK" and not zipfile.is_zipfile(path)
+        kind = "truncated" if truncated else "not a checkpoint of Mindreel"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be read: it is {kind} ({reason}).") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
