@@ -25,6 +25,19 @@ class MaskConfig:
     motion: bool = True
     """Centre blocks where the clip differs from the mean frame, instead of anywhere."""
 
+    def __post_init__(self):
+        if self.blocks < 1 or not 0 < self.scale <= 1 or not 0 < self.aspect_min <= self.aspect_max:
+            raise ValueError(
+                "A mask needs blocks >= 1, 0 < scale <= 1 and 0 < aspect_min <= aspect_max, got "
+                f"{self.blocks}, {self.scale}, {self.aspect_min} and {self.aspect_max}."
+            )
+        if not 0 < self.visible < 1:
+            raise ValueError(f"visible must be between 0 and 1, got {self.visible}.")
+
+    def visible_places(self, places: int) -> int:
+        """Places of a frame, out of `places`, that stay visible: at least one, and one is left to hide."""
+        return min(max(1, round(self.visible * places)), places - 1)
+
 
 def sample_masks(config: MaskConfig, clips: Tensor, vit: ViTConfig) -> tuple[Tensor, Tensor]:
     """Draws a mask for each clip.
@@ -57,12 +70,14 @@ def sample_masks(config: MaskConfig, clips: Tensor, vit: ViTConfig) -> tuple[Ten
         left = (centre % columns - (width - 1) / 2).round().clamp(min=0).minimum(columns - width)
         inside_rows = (row_index >= top) & (row_index < top + height)
         covered |= inside_rows & (column_index >= left) & (column_index < left + width)
-    covered = covered.unsqueeze(1).expand(-1, time, -1, -1).flatten(1)  # (B, N)
-    return _split(covered, round(config.visible * vit.num_tokens))
+    visible, hidden = _split(covered.flatten(1), config.visible_places(rows * columns))
+    # Through the whole clip: what is hidden at one time and shown at another could be copied.
+    start = torch.arange(time, device=device)[:, None] * rows * columns  # (time, 1)
+    return (visible[:, None] + start).flatten(1), (hidden[:, None] + start).flatten(1)
 
 
 def _split(covered: Tensor, visible_count: int) -> tuple[Tensor, Tensor]:
-    """Equal numbers of visible and hidden tokens in every clip, from masks (B, N) of unequal size.
+    """Equal numbers of visible and hidden places in every clip, from masks (B, places) of unequal size.
 
     The hidden count is the smallest of the batch. Where a mask covers so much that too few tokens stay
     free, the last visible places are taken from under it.
