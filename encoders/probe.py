@@ -93,12 +93,15 @@ def _standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
 def effective_rank(features: Tensor) -> Tensor:
     """exp of the entropy of the normalised variances along principal axes (Roy & Vetterli 2007): scalar.
 
-    1 means that all features move together, or not at all; D that they are independent. (N, D) -> ().
+    1 means that all features move together, or not at all; D that they are independent; NaN that some are
+    not finite. (N, D) -> ().
     """
     centred = features.float() - features.float().mean(0)
+    if not centred.isfinite().all():  # torch's SVD raises on these
+        return torch.full((), torch.nan, device=features.device)
     variances = torch.linalg.svdvals(centred).pow(2)
     total = variances.sum()
-    if not total > 0:
-        return torch.ones((), device=features.device) if total == 0 else total
+    if total == 0:
+        return torch.ones((), device=features.device)
     p = (variances / total).clamp(min=1e-12)
     return (-(p * p.log()).sum()).exp()
