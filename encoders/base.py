@@ -30,7 +30,8 @@ class Encoder(nn.Module):
 
     def identity(self) -> str:
         """Hash of all that the features depend on: two encoders with one identity give the same features."""
-        digest = hashlib.sha256(repr((type(self).__name__, self.feature_dim, self.clip_frames)).encode())
+        # The layers too: attention heads, strides or activations may change and the weights' shapes not.
+        digest = hashlib.sha256(f"{self} {self.feature_dim} {self.clip_frames}".encode())
         for name, value in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
