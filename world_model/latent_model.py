@@ -102,6 +102,12 @@ class LatentModel(nn.Module):
             nn.init.zeros_(head.weight)
         self._target_q = copy.deepcopy(self._q).requires_grad_(False)
 
+    def train(self, mode: bool = True) -> "LatentModel":
+        """As in every module, but the target Q-functions never drop out: their values are targets."""
+        super().train(mode)
+        self._target_q.eval()
+        return self
+
     def encode(self, features: Tensor) -> Tensor:
         """Encoder features (..., feature_dim) to latents (..., D)."""
         return self._encoder(features)
