@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 FORMAT = "mindreel-checkpoint-1"
+_UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupError, TypeError, ValueError)
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
@@ -38,7 +39,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
         raise FileNotFoundError(f"There is no checkpoint at {path}.")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         # A ZIP archive ends with its directory: one that lacks it was cut off.
         with path.open("rb") as file:
             truncated = file.read(2) == b"PK" and not zipfile.is_zipfile(path)
