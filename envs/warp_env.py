@@ -71,8 +71,6 @@ class WarpEnv(EnvBase):
         ValueError: for an unknown device, observation or camera, or a count below one.
     """
 
-    batch_locked = True
-
     def __init__(
         self,
         task: Task,
@@ -126,7 +124,7 @@ class WarpEnv(EnvBase):
                 spec = UnboundedContinuous(shape=x.shape, dtype=torch.float32, device=self.device)
             observation[name] = spec
         self.observation_spec = observation
-        shape = (*self.batch_size, self.action_dim)
+        shape = torch.Size([self.num_envs, self.action_dim])
         self.action_spec = Bounded(
             low=self.sim.ctrl_low.expand(shape),
             high=self.sim.ctrl_high.expand(shape),
@@ -134,8 +132,9 @@ class WarpEnv(EnvBase):
             dtype=torch.float32,
             device=self.device,
         )
-        self.reward_spec = UnboundedContinuous(shape=(*self.batch_size, 1), device=self.device)
-        flag = Binary(n=1, shape=(*self.batch_size, 1), dtype=torch.bool, device=self.device)
+        one = torch.Size([self.num_envs, 1])
+        self.reward_spec = UnboundedContinuous(shape=one, device=self.device)
+        flag = Binary(n=1, shape=one, dtype=torch.bool, device=self.device)
         self.done_spec = Composite(
             {"done": flag, "terminated": flag.clone(), "truncated": flag.clone()},
             shape=self.batch_size,
@@ -153,7 +152,7 @@ class WarpEnv(EnvBase):
     # ---- torchrl ----
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        action = tensordict["action"]  # (B, A)
+        action: torch.Tensor = tensordict.get("action")  # (B, A)
         valid = action.isfinite().all(-1)  # (B,)
         if self.device.type == "cpu" and not valid.all():  # on CUDA asking would wait for the device
             raise ValueError(

@@ -5,6 +5,9 @@ as a Warp graph and replayed, on the CPU as well as on CUDA. Tensors returned he
 they show the present state without a copy and change with the next call.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco is compiled and brings no types)
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -280,6 +283,7 @@ class WarpSim:
                 record()  # does this first call's work, and compiles: that cannot happen in a recording
             with wp.ScopedCapture(device=self._wp_device) as capture:  # on Warp's stream; runs nothing
                 record()
+        assert capture.graph is not None
         self._graphs[name] = capture.graph
 
     def _torch_stream(self) -> wp.Stream | None:

@@ -1,5 +1,8 @@
 """Ball in cup: swing a ball on a string into the cup it hangs from."""
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco is compiled and brings no types)
+
 import mujoco
 import torch
 
@@ -19,13 +22,13 @@ class BallInCup(Task):
         model = self.model
         self._ball, self._target = model.body("ball").id, model.site("target").id
         ball_size = model.geom("ball").size[0]
-        self._room = torch.as_tensor(model.site_size[self._target, [0, 2]] - ball_size, dtype=torch.float32)
+        self._room = [float(x) for x in model.site_size[self._target, [0, 2]] - ball_size]
         self._ball_address = [model.joint(name).qposadr[0] for name in ("ball_x", "ball_z")]
 
         data = mujoco.MjData(model)
         mujoco.mj_kinematics(model, data)
         parts = [i for i in range(model.ngeom) if model.geom(i).name.startswith("cup_part")]
-        as_tensor = lambda x: torch.as_tensor(x, dtype=torch.float64)  # noqa: E731
+        as_tensor = lambda x: torch.as_tensor(x, dtype=torch.float64)
         self._ball_home = as_tensor(data.xpos[self._ball, [0, 2]])
         self._part_centre = as_tensor(data.geom_xpos[parts][:, [0, 2]])  # (parts, 2)
         axis = data.geom_xmat[parts].reshape(-1, 3, 3)[:, [0, 2], 2]
@@ -52,6 +55,6 @@ class BallInCup(Task):
         return {"position": sim.qpos, "velocity": sim.qvel}
 
     def reward(self, sim: WarpSim) -> torch.Tensor:
-        ball = sim.data("xpos")[:, self._ball][:, [0, 2]]
-        target = sim.data("site_xpos")[:, self._target][:, [0, 2]]
-        return ((target - ball).abs() < self._room.to(sim.device)).all(-1).float()
+        offset = sim.data("site_xpos")[:, self._target] - sim.data("xpos")[:, self._ball]  # (B, 3)
+        width, depth = self._room
+        return ((offset[:, 0].abs() < width) & (offset[:, 2].abs() < depth)).float()

@@ -1,5 +1,8 @@
 """What every task is made of: a model, how an episode starts, what is seen, and what earns reward."""
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco is compiled and brings no types)
+
 import importlib.util
 import math
 import warnings

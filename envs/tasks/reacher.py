@@ -1,5 +1,8 @@
 """Reacher: bring the finger of a two-link arm to a target that lies elsewhere in every episode."""
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco is compiled and brings no types)
+
 import math
 
 import mujoco

@@ -33,7 +33,7 @@ class Walker(Task):
 
     def observation(self, sim: WarpSim) -> dict[str, torch.Tensor]:
         xmat = sim.data("xmat")[:, 1:]  # (B, bodies, 3, 3)
-        orientations = xmat[..., 0, [0, 2]].flatten(1)  # (B, 2 * bodies)
+        orientations = xmat[..., 0, ::2].flatten(1)  # (B, 2 * bodies): the entries xx and xz of each
         return {"orientations": orientations, "height": self._height(sim)[:, None], "velocity": sim.qvel}
 
     def reward(self, sim: WarpSim) -> torch.Tensor:

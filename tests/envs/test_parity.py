@@ -58,7 +58,7 @@ def random_states(pair: Pair) -> None:
 
 def move_to_reward(pair: Pair, state: dict[str, torch.Tensor]) -> None:
     """Rewrites `state` in place, so that sparse rewards are met on both sides of their edges."""
-    noise = lambda *shape: torch.randn(*shape, generator=pair.generator)  # noqa: E731
+    noise = lambda *shape: torch.randn(*shape, generator=pair.generator)
     num, model = len(state["qpos"]), pair.task.model
     match pair.task.xml.removesuffix(".xml"):
         case "cartpole":

@@ -39,7 +39,10 @@ def test_fifty_steps_after_a_restore_are_the_same_fifty(task):
 
 def test_foreign_worlds_are_refused():
     env = make_env("cartpole-swingup", WORLDS, observations=("state",))
-    for other in (make_env("cartpole-swingup", 2, observations=("state",)), make_env("reacher-easy", WORLDS)):
+    for other in (
+        make_env("cartpole-swingup", 2, observations=("state",)),
+        make_env("reacher-easy", WORLDS, observations=("state",)),
+    ):
         with pytest.raises(ValueError, match="do not fit"):
             env.load_worlds_state(other.worlds_state())
     with pytest.raises(ValueError, match="generator"):
