@@ -53,3 +53,14 @@ class MPCAgent(Learner):
         if explore and not self.config.plan_in_training:
             return self.model.pi(z)[0]
         return self.planner.plan(z, first, explore)
+
+    # ---- checkpoints ----
+
+    def state_dict(self) -> dict:
+        """Everything that training changes, the plans that acting goes on from included."""
+        return super().state_dict() | {"previous_mean": self.planner.previous_mean}
+
+    def load_state_dict(self, state: dict) -> None:
+        """The inverse of `state_dict`; the other agent's state holds no plan."""
+        super().load_state_dict(state)
+        self.planner.previous_mean = state.get("previous_mean")

@@ -5,12 +5,17 @@ last of its episode, the action taken there with its reward and termination. The
 episode has a row of its own, so nothing is bootstrapped from the first frame of the next episode.
 """
 
+import logging
+import os
 from collections.abc import Iterator
 
 import torch
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import LazyTensorStorage
+
+if "RL_LOGGING_LEVEL" not in os.environ:  # torchrl announces every storage it makes
+    logging.getLogger("torchrl").setLevel(logging.WARNING)
 
 
 class StaleLatentsError(RuntimeError):

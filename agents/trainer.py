@@ -121,7 +121,7 @@ class Trainer:
         config = self.config
         steps = self.progress(range(self.updates, config.updates), "train", self.updates, config.updates)
         for update in steps:
-            if self._refresh_due():
+            while self._refresh_due():
                 self._refresh()
             self.owed += 1 / config.updates_per_decision
             while self.owed >= 1:

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 import warp as wp
 
-wp.config.log_level = wp.LOG_WARNING
-wp.init()
+from envs.warp_start import start_warp
+
+start_warp()
 
 # Overflows after which a world's forces are wrong. Solver iteration limits are not among them: MuJoCo
 # itself stops there and goes on with the best forces found.
