@@ -1,4 +1,4 @@
-"""Replay: every entry carries (world, episode, t), so that what is drawn can be checked against what happened."""
+"""Replay: entries carry (world, episode, t), so that what is drawn can be checked against what happened."""
 
 import pytest
 import torch
