@@ -3,6 +3,8 @@
 import os
 import pickle
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -49,3 +51,23 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is a PyTorch file, but not a checkpoint of Mindreel (expected {FORMAT}).")
     return state
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Where the parts of a checkpoint are put into a run's: says plainly that they are another run's.
+
+    Raises:
+        ValueError: a part is missing or of another shape.
+    """
+    try:
+        yield
+    except (RuntimeError, LookupError, ValueError) as error:
+        # torch names the module in the first line and what is wrong with it in the second.
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        of_module = len(lines) > 1 and lines[0].startswith("Error(s) in loading")
+        reason = lines[1] if of_module else lines[0]
+        raise ValueError(
+            f"{path} was saved by a run with another config: {reason.rstrip('.')}. Use the config.yaml that was "
+            "saved with it."
+        ) from error

@@ -104,7 +104,12 @@ class Learner:
         return metrics | policy_metrics
 
     def _model_step(
-        self, features: Tensor, action: Tensor, reward: Tensor, not_terminated: Tensor, extra_loss: Tensor | None
+        self,
+        features: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        not_terminated: Tensor,
+        extra_loss: Tensor | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         config, model = self.config, self.model
         steps = config.horizon

@@ -34,7 +34,9 @@ class Replay:
     def __init__(self, capacity: int, num_worlds: int, device: torch.device | str = "cpu"):
         self.rows = capacity // num_worlds
         if self.rows < 2:
-            raise ValueError(f"A replay of {capacity} rows is too small for {num_worlds} worlds: give each at least 2.")
+            raise ValueError(
+                f"A replay of {capacity} rows is too small for {num_worlds} worlds: give each at least 2."
+            )
         self.num_worlds = num_worlds
         self.device = torch.device(device)
         self.storage = LazyTensorStorage(self.rows * num_worlds, device=self.device)
@@ -46,7 +48,9 @@ class Replay:
 
     @property
     def _data(self) -> TensorDict:
-        return self.storage._storage  # the TensorDict itself: `storage[...]` with one index would copy every entry
+        return (
+            self.storage._storage
+        )  # the TensorDict itself: `storage[...]` with one index would copy every entry
 
     def __len__(self) -> int:
         """Rows that are filled."""
@@ -84,7 +88,9 @@ class Replay:
         self._write(final, torch.zeros_like(action), blank, torch.zeros_like(terminated), done)
         self._episode += done
 
-    def _write(self, observation: TensorDict, action: Tensor, reward: Tensor, terminated: Tensor, mask: Tensor) -> None:
+    def _write(
+        self, observation: TensorDict, action: Tensor, reward: Tensor, terminated: Tensor, mask: Tensor
+    ) -> None:
         worlds = mask.nonzero().squeeze(-1)
         if worlds.numel() == 0:
             return
@@ -129,7 +135,9 @@ class Replay:
         when = first[:, None] + torch.arange(steps + 1, device=self.device)  # (B, T + 1)
         index = self._offset[world][:, None] + when % self.rows
         data = self._data
-        batch = TensorDict({key: data[key][index] for key in keys}, batch_size=[batch_size], device=self.device)
+        batch = TensorDict(
+            {key: data[key][index] for key in keys}, batch_size=[batch_size], device=self.device
+        )
         for key in ("action", "reward", "terminated"):
             batch[key] = data[key][index[:, :-1]]
         if clip_frames:
@@ -141,7 +149,9 @@ class Replay:
         filled = self._written.clamp(max=self.rows)  # (worlds,)
         choices = (filled - steps).clamp(min=0)
         if not choices.any():
-            raise ValueError(f"The replay holds no sequence of {steps} steps yet: collect more, or ask for fewer steps.")
+            raise ValueError(
+                f"The replay holds no sequence of {steps} steps yet: collect more, or ask for fewer steps."
+            )
         episode = self._data["episode"]
         found_world, found_first, found = [], [], 0
         for _ in range(100):  # a draw that crosses an episode's end is drawn again

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from agents.checkpoint import load_checkpoint, save_checkpoint
+from agents.checkpoint import fitting, load_checkpoint, save_checkpoint
 from agents.collector import Collector
 from agents.learner import Learner
 from agents.replay import Replay
@@ -93,13 +93,17 @@ class Trainer:
 
     def run(self) -> None:
         """All stages, from wherever the run stands."""
+        self.prepare()
+        with self._timed("train"):
+            self._train()
+        self.save()
+
+    def prepare(self) -> None:
+        """The stages before the agent learns: rollouts of noise, and an encoder pretrained on them."""
         with self._timed("collect"):
             self._collect()
         with self._timed("pretrain"):
             self._pretrain()
-        with self._timed("train"):
-            self._train()
-        self.save()
 
     def _collect(self) -> None:
         total = self.config.seed_decisions
@@ -110,7 +114,7 @@ class Trainer:
         if self.pretrained:
             return
         if self.encoder.clip_frames and not (self.pretrainer and self.pretrainer.done):
-            self.encoder.fit(self._some_frames(4096))
+            self.encoder.fit(*self._some_rollouts(4096))
         if self.pretrainer:
             self._train_encoder("pretrain", self.pretrainer.config.steps, self.pretrainer.config.lr)
         self._encode_again()
@@ -128,7 +132,7 @@ class Trainer:
                 share = update / config.updates
                 self._step(self._explore, config.noise + share * (config.noise_final - config.noise))
                 self.owed -= 1
-            metrics = self._update()
+            metrics = self.learn_once()
             self.updates = update + 1
             if self.updates % config.log_every == 0 or self.updates == config.updates:
                 self._log_update(metrics)
@@ -148,7 +152,7 @@ class Trainer:
     def _refresh(self) -> None:
         config = self.pretrainer.config
         if self.pretrainer.done == 0:
-            self.encoder.fit_components(self._some_frames(4096))
+            self.encoder.fit_targets(*self._some_rollouts(4096))
         self._train_encoder("refresh", config.refresh_steps, config.refresh_lr)
         self._encode_again()
         self.refreshes_done += 1
@@ -188,7 +192,8 @@ class Trainer:
     def _explore(self, features: Tensor, first: Tensor) -> Tensor:
         return self.agent.act(features, first, explore=True)
 
-    def _update(self) -> dict[str, Tensor]:
+    def learn_once(self) -> dict[str, Tensor]:
+        """One update of the agent on sequences drawn from replay; returns losses and statistics."""
         config = self.agent.config
         length = config.horizon + config.n_step - 1
         if self.collector.store_latents:
@@ -218,9 +223,10 @@ class Trainer:
             self.encoder.update_teacher(0.5)
         return torch.cat([first[:, None], rest], 1), extra, batch
 
-    def _some_frames(self, count: int) -> Tensor:
-        """Random frames of the rollouts, uint8 (N, 3, H, W)."""
-        return self.replay.sample(count, 1, (), 1)["frames"][:, 0]
+    def _some_rollouts(self, count: int) -> tuple[Tensor, Tensor]:
+        """Random pairs of successive frames, uint8 (N, 2, 3, H, W), and rewards (N,)."""
+        batch = self.replay.sample(count, 1, (), 1)
+        return batch["frames"], batch["reward"][:, 0]
 
     # ---- records ----
 
@@ -295,19 +301,36 @@ class Trainer:
         }
 
     def load(self) -> dict:
-        """Continues from the checkpoint; returns its counters."""
+        """Continues from the checkpoint; returns its counters.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+            ValueError: it is damaged, or of a run with another config.
+        """
         state = load_checkpoint(self.path, self.collector.env.device)
-        self.encoder.load_state_dict(state["encoder"])
-        self.agent.load_state_dict(state["agent"])
-        if self.pretrainer:
-            self.pretrainer.load_state_dict(state["pretrainer"])
-        self.collector.load_state_dict(state["collector"])
-        self.replay.load_state_dict(state["replay"])
+        with fitting(self.path):
+            self._load_parts(state)
         counters = state["counters"]
-        for name in ("decisions", "updates", "refreshes_done", "pretrained", "owed", "encoder_id", "recent_returns"):
+        for name in (
+            "decisions",
+            "updates",
+            "refreshes_done",
+            "pretrained",
+            "owed",
+            "encoder_id",
+            "recent_returns",
+        ):
             setattr(self, name, counters[name])
         self.wall_time = state["wall_time"]
         torch.set_rng_state(state["random"]["torch"].cpu())
         if state["random"]["cuda"] is not None:
             torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self.collector.env.device)
         return counters
+
+    def _load_parts(self, state: dict) -> None:
+        self.encoder.load_state_dict(state["encoder"])
+        self.agent.load_state_dict(state["agent"])
+        if self.pretrainer:
+            self.pretrainer.load_state_dict(state["pretrainer"])
+        self.collector.load_state_dict(state["collector"])
+        self.replay.load_state_dict(state["replay"])

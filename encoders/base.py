@@ -25,8 +25,13 @@ class Encoder(nn.Module):
         """uint8 clips (B, F, 3, H, W), newest frame last, or states (B, n), to features (B, feature_dim)."""
         raise NotImplementedError
 
-    def fit(self, frames: Tensor) -> None:
-        """Sets what is fitted to rollout frames, uint8 (N, 3, H, W), before any training: nothing by default."""
+    def fit(self, frames: Tensor, reward: Tensor) -> None:
+        """Sets what is fitted to rollouts before any training: nothing by default.
+
+        Args:
+            frames: pairs of successive frames, uint8 (N, 2, 3, H, W).
+            reward: rewards (N,).
+        """
 
     def identity(self) -> str:
         """Hash of all that the features depend on: two encoders with one identity give the same features."""

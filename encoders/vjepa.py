@@ -43,10 +43,16 @@ class VJEPAConfig:
     """Transformer blocks of that predictor."""
     jepa_coef: float = 1.0
     """Weight of V-JEPA's own loss."""
+    jepa_share: float = 0.5
+    """Share of a batch's clips that V-JEPA's own loss is computed on; it costs as much as all other terms."""
     future_coef: float = 1.0
     """Weight of predicting the principal components of the coming frames."""
     future_components: int = 32
-    """Principal components that are predicted."""
+    """Principal components of a frame that are predicted."""
+    change_components: int = 32
+    """Principal components of the change from one frame to the next that are predicted besides."""
+    future_pool: int = 2
+    """Pixels, in height and width, averaged before the components are taken."""
     reward_coef: float = 1.0
     """Weight of predicting the rewards on the way to these frames."""
     variance_coef: float = 0.0
@@ -80,8 +86,9 @@ class VJEPA(Encoder):
 
     mean_frame: Tensor
     pixel_std: Tensor
-    components: Tensor
-    component_mean: Tensor
+    frame_components: Tensor
+    change_components: Tensor
+    reward_scale: Tensor
 
     def __init__(self, config: VJEPAConfig, action_dim: int, state_dim: int = 0):
         super().__init__()
@@ -97,29 +104,33 @@ class VJEPA(Encoder):
         self.forward_model = _mlp(width + action_dim, width, width)
         self.inverse_model = _mlp(2 * width, width, action_dim)
         self.reward_model = _mlp(width + action_dim, width, 1)
-        self.component_head = nn.Linear(width, config.future_components)
+        self.component_head = nn.Linear(width, config.future_components + config.change_components)
         side = vit.image_size
         self.register_buffer("mean_frame", torch.full((3, side, side), 127.5))
         self.register_buffer("pixel_std", torch.tensor(64.0))
-        self.register_buffer("component_mean", torch.zeros(3 * (side // 2) ** 2))
-        self.register_buffer("components", torch.zeros(3 * (side // 2) ** 2, config.future_components))
+        pixels = 3 * (side // config.future_pool) ** 2
+        self.register_buffer("frame_components", torch.zeros(pixels, config.future_components))
+        self.register_buffer("change_components", torch.zeros(pixels, config.change_components))
+        self.register_buffer("reward_scale", torch.ones(()))
 
-    def fit(self, frames: Tensor) -> None:
-        """Sets the mean frame, the scale and the principal components from rollout frames, uint8 (N, 3, H, W)."""
-        self.mean_frame.copy_(frames.float().mean(0))
-        self.pixel_std.copy_((frames.float() - self.mean_frame).std().clamp(min=1.0))
-        self.fit_components(frames)
+    def fit(self, frames: Tensor, reward: Tensor) -> None:
+        """Sets all that is fitted to rollouts and not learned.
 
-    def fit_components(self, frames: Tensor) -> None:
-        """Sets the principal components alone, which the features do not depend on."""
-        pooled = self._pooled(self.normalise(frames))  # (N, P)
-        count = min(self.config.future_components, *pooled.shape)
-        _, scale, axes = torch.pca_lowrank(pooled, q=count, center=True, niter=4)
-        # Whitened, with a floor: an axis on which nothing varies must not be blown up to unit variance.
-        spread = (scale / len(pooled) ** 0.5).clamp(min=1e-3 * float(scale[0]) / len(pooled) ** 0.5 + 1e-6)
-        self.component_mean.copy_(pooled.mean(0))
-        self.components.zero_()
-        self.components[:, :count] = axes / spread
+        Args:
+            frames: pairs of successive frames, uint8 (N, 2, 3, H, W).
+            reward: rewards (N,).
+        """
+        flat = frames[:, 1].float()
+        self.mean_frame.copy_(flat.mean(0))
+        self.pixel_std.copy_((flat - self.mean_frame).std().clamp(min=1.0))
+        self.fit_targets(frames, reward)
+
+    def fit_targets(self, frames: Tensor, reward: Tensor) -> None:
+        """Sets the principal components and the reward's scale alone, which the features do not depend on."""
+        self.reward_scale.copy_(reward.std().clamp(min=1e-3))
+        before, now = self._pooled(self.normalise(frames.flatten(0, 1))).unflatten(0, (-1, 2)).unbind(1)
+        for components, values in ((self.frame_components, now), (self.change_components, now - before)):
+            components.copy_(whitening(values, components.shape[1]))
 
     def normalise(self, clip: Tensor) -> Tensor:
         """uint8 frames (..., 3, H, W) to float: the mean frame of the rollouts taken off, unit variance.
@@ -129,8 +140,8 @@ class VJEPA(Encoder):
         return (clip.float() - self.mean_frame) / self.pixel_std
 
     def _pooled(self, normalised: Tensor) -> Tensor:
-        """Normalised frames (N, 3, H, W) at half their size, as rows: (N, 3 H W / 4)."""
-        return F.avg_pool2d(normalised, 2).flatten(1)
+        """Normalised frames (N, 3, H, W) made smaller by averaging, as rows: (N, 3 H W / pool^2)."""
+        return F.avg_pool2d(normalised, self.config.future_pool).flatten(1)
 
     def forward(self, observation: Tensor) -> Tensor:
         """uint8 clips (B, F, 3, H, W), newest frame last, to embeddings (B, E)."""
@@ -154,13 +165,15 @@ class VJEPA(Encoder):
         embedding = self.head(self.vit.encode(tokens))  # (B, E)
         losses = self._collapse_losses(embedding)
         if config.jepa_coef:
-            losses["vjepa_loss"] = config.jepa_coef * self._masked_loss(clip, tokens)
+            count = max(1, round(config.jepa_share * len(clip)))
+            losses["vjepa_loss"] = config.jepa_coef * self._masked_loss(clip[:count], tokens[:count])
         if config.inverse_coef:
             after = self.head(self.vit(frames[:, -self.clip_frames :]))
             guess = self.inverse_model(torch.cat([embedding, after], -1))
             losses["inverse_loss"] = config.inverse_coef * F.mse_loss(guess, action.mean(1))
         if config.future_coef or config.reward_coef:
-            future, rewards = self._imagination_losses(embedding, frames[:, self.clip_frames - 1 :], action, reward)
+            seen = frames[:, self.clip_frames - 2 :]  # the frame before the newest, and all from there
+            future, rewards = self._imagination_losses(embedding, seen, action, reward / self.reward_scale)
             losses["future_loss"] = config.future_coef * future
             losses["reward_loss"] = config.reward_coef * rewards
         return losses
@@ -177,10 +190,13 @@ class VJEPA(Encoder):
     def _imagination_losses(
         self, embedding: Tensor, frames: Tensor, action: Tensor, reward: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Errors of components and rewards along K imagined steps; frames (B, K + 1, 3, H, W) from now on."""
+        """Errors of components and rewards along K imagined steps; frames (B, K + 2, 3, H, W) from the last on."""
         batch, steps = reward.shape
-        pooled = self._pooled(frames.flatten(0, 1)) - self.component_mean
-        target = (pooled @ self.components).unflatten(0, (batch, steps + 1))  # (B, K + 1, C)
+        pooled = self._pooled(frames.flatten(0, 1)).unflatten(0, (batch, steps + 2))  # (B, K + 2, P)
+        now, change = pooled[:, 1:], pooled[:, 1:] - pooled[:, :-1]
+        target = torch.cat(
+            [now @ self.frame_components, change @ self.change_components], -1
+        )  # (B, K + 1, C)
         future = F.mse_loss(self.component_head(embedding), target[:, 0])
         rewards = torch.zeros((), device=reward.device)
         for k in range(steps):
@@ -212,6 +228,21 @@ class VJEPA(Encoder):
             teacher.lerp_(student, 1 - keep)
 
 
+def whitening(values: Tensor, count: int) -> Tensor:
+    """Axes (P, count) on which rows (N, P) have unit variance: the first principal axes over their spread.
+
+    The mean stays in: what predicts the components learns it as a bias.
+    """
+    axes = torch.zeros(values.shape[1], count, device=values.device)
+    rank = min(count, *values.shape)
+    if rank:
+        _, scale, found = torch.pca_lowrank(values, q=rank, center=True, niter=4)
+        spread = scale / len(values) ** 0.5
+        # With a floor: an axis on which next to nothing varies is not blown up to unit variance.
+        axes[:, :rank] = found / spread.clamp(min=1e-3 * float(spread[0]) + 1e-6)
+    return axes
+
+
 class EmbeddingHead(nn.Module):
     """All tokens of a clip to one embedding: (B, N, D) -> (B, E)."""
 
@@ -220,7 +251,10 @@ class EmbeddingHead(nn.Module):
         self.squeeze = nn.Linear(dim, channels)
         width = num_tokens * channels
         self.mlp = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, embedding_dim), nn.SiLU(), nn.Linear(embedding_dim, embedding_dim)
+            nn.LayerNorm(width),
+            nn.Linear(width, embedding_dim),
+            nn.SiLU(),
+            nn.Linear(embedding_dim, embedding_dim),
         )
 
     def forward(self, tokens: Tensor) -> Tensor:

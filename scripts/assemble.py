@@ -8,7 +8,7 @@ import torch
 
 import cli
 from agents import AGENTS, make_agent
-from agents.actor_critic import ActorCriticAgent
+from agents.checkpoint import fitting, load_checkpoint
 from agents.collector import Collector, Eyes
 from agents.mpc import MPCConfig
 from agents.replay import Replay
@@ -16,7 +16,7 @@ from agents.trainer import LoopConfig, Trainer
 from encoders import ENCODERS, make_encoder
 from encoders.pretrain import PretrainConfig, Pretrainer
 from encoders.probe import ProbeConfig
-from encoders.vjepa import RandomConfig, VJEPAConfig
+from encoders.vjepa import VJEPAConfig
 from envs import RenderConfig, WarpEnv, make_env
 from world_model import WORLD_MODELS, LatentModel, LatentModelConfig
 
@@ -34,8 +34,8 @@ class EnvConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """A run of scripts/train.py."""
+class RunConfig:
+    """What a run's config.yaml holds."""
 
     task: str = "cartpole-swingup"
     """Task to learn, as domain-task."""
@@ -45,12 +45,8 @@ class TrainConfig:
     """Device that everything runs on: cpu, cuda or cuda:N."""
     run: str = ""
     """Folder of the run; runs/TASK-ENCODER-AGENT-SEED if empty."""
-    resume: str = ""
-    """Folder of a run to continue."""
-    overwrite: bool = False
-    """Replace the run folder if it exists."""
     eval_episodes: int = 10
-    """Episodes of the final evaluations."""
+    """Episodes of an evaluation."""
     decoder_steps: int = 600
     """Gradient steps of the decoder that draws what the model imagines; 0 for no pictures."""
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -67,6 +63,16 @@ class TrainConfig:
     """Size of the latent model."""
     agent: Any = field(default_factory=MPCConfig)
     """How the agent learns and acts."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """A run of scripts/train.py."""
+
+    resume: str = ""
+    """Folder of a run to continue."""
+    overwrite: bool = False
+    """Replace the run folder if it exists."""
 
 
 GROUPS = {
@@ -97,7 +103,7 @@ class Parts:
     pretrainer: Pretrainer | None
 
 
-def build_env(config: TrainConfig, num_envs: int, seed: int) -> WarpEnv:
+def build_env(config: RunConfig, num_envs: int, seed: int) -> WarpEnv:
     """Worlds of the config's task."""
     observations = ("state",) if choice(config, "encoder") == "state" else ("pixels", "state")
     return make_env(
@@ -111,7 +117,7 @@ def build_env(config: TrainConfig, num_envs: int, seed: int) -> WarpEnv:
     )
 
 
-def build(config: TrainConfig) -> Parts:
+def build(config: RunConfig) -> Parts:
     """Worlds, encoder and agent, seeded, freshly initialised and on the config's device."""
     env = build_env(config, config.env.num_envs, config.seed)
     torch.manual_seed(config.seed)
@@ -121,12 +127,14 @@ def build(config: TrainConfig) -> Parts:
     pretrainer = Pretrainer(config.pretrain, encoder) if learns else None
     model = LatentModel(config.world_model, encoder.feature_dim, env.action_dim).to(env.device)
     model.eval()
-    cotrained = [p for p in encoder.parameters() if p.requires_grad] if encoder.training_mode == "cotrain" else None
+    cotrained = (
+        [p for p in encoder.parameters() if p.requires_grad] if encoder.training_mode == "cotrain" else None
+    )
     agent = make_agent(config.agent, model, discount_for(env.episode_steps), cotrained)
     return Parts(env, encoder, agent, pretrainer)
 
 
-def build_trainer(config: TrainConfig, parts: Parts, log, progress, path: Path, **kwargs) -> Trainer:
+def build_trainer(config: RunConfig, parts: Parts, log, progress, path: Path, **kwargs) -> Trainer:
     """The training loop over these parts."""
     replay = Replay(config.loop.replay_capacity, config.env.num_envs, parts.env.device)
     store = parts.encoder.training_mode != "cotrain"
@@ -134,4 +142,30 @@ def build_trainer(config: TrainConfig, parts: Parts, log, progress, path: Path, 
     return Trainer(config.loop, collector, parts.agent, parts.pretrainer, log, progress, path, **kwargs)
 
 
-__all__ = ["ActorCriticAgent", "GROUPS", "RandomConfig", "TrainConfig", "build", "build_env", "build_trainer"]
+def load_parts(config: RunConfig, path: Path) -> tuple[Parts, dict]:
+    """Worlds, encoder and agent as the checkpoint of a run has them; also the checkpoint.
+
+    An agent may be of the other kind than the one that was trained: both act through the same latent model.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: it is damaged, or of another config.
+    """
+    device = cli.check_device(config.device)
+    state = load_checkpoint(path, device)
+    parts = build(config)
+    with fitting(path):
+        parts.encoder.load_state_dict(state["encoder"])
+        parts.agent.model.load_state_dict(state["agent"]["model"])
+    return parts, state
+
+
+def checkpoint_of(run: str) -> Path:
+    """The checkpoint of the run in a folder.
+
+    Raises:
+        ValueError: no run is named.
+    """
+    if not run:
+        raise ValueError("Which run? Name its folder: run=runs/demo")
+    return Path(run) / "checkpoints" / "last.pt"

@@ -1,7 +1,6 @@
 """The end of a run: evaluations, probes, a video, imagined frames, summary.json and report.html."""
 
 import json
-import math
 import platform
 import shlex
 import subprocess
@@ -12,77 +11,33 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import stats
-from torch import Tensor
 
-from agents.collector import evaluate
-from agents.mpc import MPCAgent
 from agents.trainer import Trainer
-from assemble import Parts, TrainConfig, build_env, choice
-from encoders.vjepa import VJEPAConfig
+from assemble import Parts, TrainConfig, choice
 from probing import probe_table
+from scoring import EVALUATION_SEED, WAYS, decisions_per_second, interval, play, print_scores, score_labels
 from viz.report import write_report
 from viz.video import write_mp4
 from world_model.decoder import Decoder, fit_decoder
 
-_EVALUATION_SEED = 10_000  # added to the run's seed, so that no evaluation repeats a training episode
 _IMAGINED_STEPS = 24
 _IMAGINED_STRIPS = 3
-
-
-def interval(returns: list[float]) -> list[float]:
-    """95% interval of the mean of independent episodes (Student's t)."""
-    mean = float(np.mean(returns))
-    if len(returns) < 2:
-        return [mean, mean]
-    half = float(stats.t.ppf(0.975, len(returns) - 1) * np.std(returns, ddof=1) / math.sqrt(len(returns)))
-    return [mean - half, mean + half]
-
-
-def evaluator(config: TrainConfig, parts: Parts):
-    """An evaluation during training that leaves the run's random numbers as they were."""
-
-    def run() -> dict:
-        devices = [parts.env.device] if parts.env.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(config.seed + _EVALUATION_SEED)
-            returns = _evaluate(config, parts, "policy", None)["returns"]
-        return {"eval_return_mean": float(np.mean(returns))}
-
-    return run
-
-
-def _evaluate(config: TrainConfig, parts: Parts, how: str, bar) -> dict:
-    """Plays `eval_episodes` episodes, the same starts for each way of acting: agent, policy or random."""
-    env = build_env(config, config.eval_episodes, config.seed + _EVALUATION_SEED)
-    model = parts.agent.model
-
-    def policy(features: Tensor, first: Tensor) -> Tensor:
-        return model.pi(model.encode(features))[2]
-
-    def act(features: Tensor, first: Tensor) -> Tensor:
-        return parts.agent.act(features, first, explore=False)
-
-    if isinstance(parts.agent, MPCAgent):
-        parts.agent.planner.previous_mean = None
-    result = evaluate(env, parts.encoder, {"agent": act, "policy": policy, "random": None}[how], bar)
-    return result | {"returns": result["returns"].tolist()}
 
 
 def finish(config: TrainConfig, parts: Parts, trainer: Trainer, folder: Path) -> None:
     """Evaluates, draws and writes everything that a finished run leaves behind."""
     start = time.monotonic()
-    torch.manual_seed(config.seed + _EVALUATION_SEED)
+    torch.manual_seed(config.seed + EVALUATION_SEED)
     print("Evaluating ...")
-    results = {how: _evaluate(config, parts, how, None) for how in ("agent", "policy", "random")}
+    results = {how: play(config, parts, how) for how in WAYS}
     trainer.wall_time["evaluate"] = time.monotonic() - start
     start = time.monotonic()
-    probes = probe_table(config, parts, trainer.replay)
+    probes = probe_table(config, parts, trainer.replay, config.loop.noise)
     trainer.wall_time["probe"] = time.monotonic() - start
     start = time.monotonic()
     shown = results["agent"]
     if "frames" in shown:
-        fps = _decisions_per_second(parts)
+        fps = decisions_per_second(parts)
         write_mp4(folder / "videos" / "evaluation.mp4", shown["frames"], fps=fps)
         if config.decoder_steps:
             _imagine(config, parts, trainer, shown, folder)
@@ -90,12 +45,9 @@ def finish(config: TrainConfig, parts: Parts, trainer: Trainer, folder: Path) ->
     summary = _summary(config, parts, trainer, results, probes)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     report = write_report(folder)
-    _print_scores(summary, report)
-
-
-def _decisions_per_second(parts: Parts) -> float:
-    timestep = float(parts.env.task.model.opt.timestep) * parts.env.task.substeps
-    return 1 / (timestep * parts.env.action_repeat)
+    scores = {label: results[how]["returns"] for how, label in score_labels(parts.agent).items()}
+    print_scores(config.task, config.eval_episodes, scores)
+    print(f"Report: {report}")
 
 
 def _imagine(config: TrainConfig, parts: Parts, trainer: Trainer, shown: dict, folder: Path) -> None:
@@ -182,25 +134,14 @@ def git_commit() -> str:
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=False
+        ).stdout.strip()
 
     try:
         commit = git("rev-parse", "--short=12", "HEAD")
-        return commit + ("+changes" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
+        return commit + (
+            "+changes" if commit and git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except OSError:
         return ""
-
-
-def _print_scores(summary: dict, report: Path) -> None:
-    print(f"\n{summary['task']}: mean return of {summary['eval_episodes']} episodes, with 95% interval")
-    planning = summary["agent"] == "mpc"
-    rows = [("agent, planning" if planning else "agent", "eval"), ("random policy", "random")]
-    if planning:
-        rows.insert(1, ("same agent without planning", "no_planning"))
-    for label, name in rows:
-        low, high = summary[f"{name}_return_ci95"]
-        print(f"  {label:<28} {summary[f'{name}_return_mean']:7.1f}   [{low:.1f}, {high:.1f}]")
-    print(f"Report: {report}")
-
-
-__all__ = ["VJEPAConfig", "evaluator", "finish"]

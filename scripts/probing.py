@@ -1,24 +1,34 @@
 """The probe table: what an encoder's features know of the simulator's state, on held-out episodes."""
 
+import statistics
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from agents.collector import Collector, Eyes
 from agents.replay import Replay
-from assemble import Parts, TrainConfig, build_env, choice
+from assemble import Parts, RunConfig, build_env, choice
 from encoders import make_encoder
 from encoders.probe import effective_rank, linear_probe, mlp_probe
+from rows import print_table
 
 _TRAIN_ROWS = 6000
 _TEST_ROWS = 3000
 _HELD_OUT_SEED = 20_000
 
 
-def probe_table(config: TrainConfig, parts: Parts, replay: Replay) -> list[dict]:
+def probe_table(config: RunConfig, parts: Parts, replay: Replay, agent_noise: float | None) -> list[dict]:
     """Linear and MLP probes of the run's encoder, of the same network untrained, and of raw pixels.
 
     Probes learn from rows of replay and are scored on episodes that neither encoder nor agent has seen.
+
+    Args:
+        config: the run's.
+        parts: its encoder, and the agent that plays half of the held-out episodes.
+        replay: the run's.
+        agent_noise: exploration noise of the held-out episodes; None where no agent has learned yet, so that
+            noise alone plays, as it did in replay.
 
     Returns:
         rows: encoder, probe, target, r2, and for each encoder effective rank and feature std.
@@ -30,7 +40,7 @@ def probe_table(config: TrainConfig, parts: Parts, replay: Replay) -> list[dict]
     if parts.pretrainer is not None:
         encoders["untrained"] = _untrained(config, parts, replay)
     train_clips, train_state = _rows(replay, _TRAIN_ROWS, encoder.clip_frames)
-    held_out = held_out_episodes(config, parts)
+    held_out = held_out_episodes(config, parts, agent_noise)
     test_clips, test_state = _rows(held_out, _TEST_ROWS, encoder.clip_frames)
     features = {name: (_encode(one, train_clips), _encode(one, test_clips)) for name, one in encoders.items()}
     features["pixels"] = (_pixels(train_clips), _pixels(test_clips))
@@ -39,7 +49,8 @@ def probe_table(config: TrainConfig, parts: Parts, replay: Replay) -> list[dict]
     names = [name for name, keep in zip(parts.env.state_names, varies.tolist(), strict=True) if keep]
     rows = []
     for encoder_name, (train, test) in features.items():
-        spread = {"effective_rank": float(effective_rank(test)), "feature_std": float(test.float().std(0).mean())}
+        rank, std = float(effective_rank(test)), float(test.float().std(0).mean())
+        spread = {"effective_rank": rank, "feature_std": std}
         for probe_name, probe in (("linear", linear_probe), ("mlp", mlp_probe)):
             scores = probe(config.probe, train, train_state[:, varies], test, test_state[:, varies])
             for target, score in zip(names, scores.tolist(), strict=True):
@@ -49,17 +60,21 @@ def probe_table(config: TrainConfig, parts: Parts, replay: Replay) -> list[dict]
     return rows
 
 
-def _untrained(config: TrainConfig, parts: Parts, replay: Replay):
+def _untrained(config: RunConfig, parts: Parts, replay: Replay):
     """The same network with its initial weights, its normalisation fitted to the same frames."""
     torch.manual_seed(config.seed)
-    untrained = make_encoder(config.encoder, parts.env.action_dim, len(parts.env.state_names)).to(parts.env.device)
+    env = parts.env
+    untrained = make_encoder(config.encoder, env.action_dim, len(env.state_names)).to(env.device)
     untrained.mean_frame.copy_(parts.encoder.mean_frame)
     untrained.pixel_std.copy_(parts.encoder.pixel_std)
     return untrained.eval()
 
 
-def held_out_episodes(config: TrainConfig, parts: Parts) -> Replay:
-    """One fresh episode in each world, half of them by the agent with noise, half by noise alone."""
+def held_out_episodes(config: RunConfig, parts: Parts, agent_noise: float | None) -> Replay:
+    """One fresh episode in each world, half of them by the agent with noise, half by noise alone.
+
+    Without `agent_noise` they are all by noise alone, as the first rollouts of a run are.
+    """
     env = build_env(config, config.env.num_envs, config.seed + _HELD_OUT_SEED)
     replay = Replay((env.episode_steps + 2) * env.num_envs, env.num_envs, env.device)
     collector = Collector(env, Eyes(parts.encoder), replay, store_latents=False)
@@ -70,7 +85,10 @@ def held_out_episodes(config: TrainConfig, parts: Parts) -> Replay:
         return model.pi(model.encode(features))[2] * agent_plays[:, None]
 
     for _ in range(env.episode_steps):
-        collector.step(policy, config.loop.noise, "")
+        if agent_noise is None:
+            collector.step(None, 1.0, "")
+        else:
+            collector.step(policy, agent_noise, "")
     return replay
 
 
@@ -89,3 +107,23 @@ def _pixels(clips: Tensor) -> Tensor:
     """Grey frames at half their size, as rows: (N, F H W / 4). The baseline that needs no encoder."""
     rows = [F.avg_pool2d(part.float().mean(2) / 255, 2).flatten(1) for part in clips.split(512)]
     return torch.cat(rows)
+
+
+def print_probes(rows: list[dict]) -> None:
+    """Held-out R2 of each encoder, a table for each kind of probe, then rank and spread of the features."""
+    encoders = list(dict.fromkeys(row["encoder"] for row in rows))
+    for probe, title in (("linear", "Linear probe"), ("mlp", "MLP probe")):
+        scored = [row for row in rows if row["probe"] == probe]
+        targets = dict.fromkeys(row["target"] for row in scored)
+        lines = [
+            {"target": target} | {row["encoder"]: row["r2"] for row in scored if row["target"] == target}
+            for target in targets
+        ]
+        means = {e: statistics.fmean(row["r2"] for row in scored if row["encoder"] == e) for e in encoders}
+        print(f"\n{title}: held-out R2")
+        print_table([*lines, {"target": "mean"} | means], {"target": ""} | {name: name for name in encoders})
+    last = {row["encoder"]: row for row in rows}
+    print("\nFeatures")
+    names = {"effective_rank": "effective rank", "feature_std": "feature std"}
+    lines = [{"what": text} | {e: last[e][key] for e in encoders} for key, text in names.items()]
+    print_table(lines, {"what": ""} | {name: name for name in encoders})

@@ -15,8 +15,12 @@ from assemble import GROUPS, TrainConfig, choice
 OWN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints", "summary.json")
 
 
-def open_run(config: TrainConfig) -> Path:
-    """Makes the run's folder, or finds that of the run to resume, and saves the config there.
+def find_run(config: TrainConfig, kind: str = "") -> Path:
+    """The folder that a run is to write to, after making sure that it may; nothing is written yet.
+
+    Args:
+        config: the run's.
+        kind: what stands in the name of a folder that the config does not name; the agent if not given.
 
     Raises:
         FileExistsError: the folder holds a run, and neither `resume` nor `overwrite` was given.
@@ -25,26 +29,44 @@ def open_run(config: TrainConfig) -> Path:
     if config.resume:
         folder = Path(config.resume)
         if not (folder / "checkpoints" / "last.pt").exists():
-            raise FileNotFoundError(f"{folder}/checkpoints/last.pt does not exist: there is nothing to resume.")
+            raise FileNotFoundError(
+                f"{folder}/checkpoints/last.pt does not exist: that run stopped before its first checkpoint. "
+                f"Start it again with run={folder} overwrite=true."
+            )
         return folder
-    name = f"{config.task}-{choice(config, 'encoder')}-{choice(config, 'agent')}-{config.seed}"
+    name = f"{config.task}-{choice(config, 'encoder')}-{kind or choice(config, 'agent')}-{config.seed}"
     folder = Path(config.run) if config.run else Path("runs") / name
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        _make_room(folder, config.overwrite)
-    folder.mkdir(parents=True, exist_ok=True)
-    cli.save(config, GROUPS, folder / "config.yaml", leave_out=("resume", "overwrite"))
+    if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
+        _check_replaceable(folder, config.overwrite)
     return folder
 
 
-def _make_room(folder: Path, overwrite: bool) -> None:
+def start_run(folder: Path, config: TrainConfig, leave_out: tuple[str, ...] = ()) -> None:
+    """Empties the folder that `find_run` found and saves the config there; one to resume stays as it is.
+
+    Args:
+        folder: the run's.
+        config: the run's.
+        leave_out: fields that belong to the script and not to the run.
+    """
+    if config.resume:
+        return
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    cli.save(config, GROUPS, folder / "config.yaml", leave_out=("resume", "overwrite", *leave_out))
+
+
+def _check_replaceable(folder: Path, overwrite: bool) -> None:
     if not overwrite:
         raise FileExistsError(
-            f"{folder} already exists: add resume={folder} to go on with it, overwrite=true to replace it, or "
-            "run=OTHER to write elsewhere."
+            f"{folder} already exists: add resume={folder} to go on with it, overwrite=true to replace it, "
+            "or run=OTHER to write elsewhere."
         )
     if not folder.is_dir() or not any((folder / name).exists() for name in OWN_FILES):
-        raise FileExistsError(f"{folder} does not look like a run, so it is not deleted: choose another run=FOLDER.")
-    shutil.rmtree(folder)
+        raise FileExistsError(
+            f"{folder} does not look like a run, so it is not deleted: choose another run=FOLDER."
+        )
 
 
 class MetricsLog:
@@ -85,4 +107,5 @@ class MetricsLog:
 def progress_bar(steps: Iterable[int], name: str, first: int, total: int) -> Iterator[int]:
     """Shows rate and time left; a line now and then where the output is no terminal."""
     interval = 0.2 if sys.stderr.isatty() else 20.0
-    return iter(tqdm(steps, desc=f"{name:>9}", initial=first, total=total, mininterval=interval, dynamic_ncols=True))
+    bar = tqdm(steps, desc=f"{name:>9}", initial=first, total=total, mininterval=interval, dynamic_ncols=True)
+    return iter(bar)

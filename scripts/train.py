@@ -1,8 +1,8 @@
 """Train an agent from pixels: collect, pretrain the encoder, learn, plan, evaluate, and write a report.
 
-    python scripts/train.py preset=demo
-    python scripts/train.py task=walker-walk device=cuda
-    python scripts/train.py resume=runs/demo
+python scripts/train.py preset=demo
+python scripts/train.py task=walker-walk device=cuda
+python scripts/train.py resume=runs/demo
 """
 
 import time
@@ -14,21 +14,23 @@ import assemble
 import cli
 import finish
 from assemble import GROUPS, TrainConfig
-from run_folder import MetricsLog, open_run, progress_bar
+from run_folder import MetricsLog, find_run, progress_bar, start_run
+from scoring import evaluator
 
 
 def run(config: TrainConfig) -> None:
     """Trains an agent from pixels, evaluates it and writes a report."""
     start = time.monotonic()
     device = cli.check_device(config.device)
-    folder = open_run(config)
+    folder = find_run(config)
     print(f"{config.task} on {device}, into {folder}/")
     print("Preparing the worlds: their kernels are compiled at first use, which takes about a minute.")
     parts = assemble.build(config)
+    start_run(folder, config)
     log = MetricsLog(folder)
     checkpoint = folder / "checkpoints" / "last.pt"
     trainer = assemble.build_trainer(
-        config, parts, log, progress_bar, checkpoint, evaluate=finish.evaluator(config, parts), log_state=log.lines
+        config, parts, log, progress_bar, checkpoint, evaluate=evaluator(config, parts), log_state=log.lines
     )
     if config.resume:
         counters = trainer.load()
