@@ -1,0 +1,238 @@
+"""Positions, tokens, masks, probes, ranks and identities against plain code and known values."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from encoders import CNNConfig, RandomConfig, VJEPAConfig, make_encoder
+from encoders.masks import MaskConfig, sample_masks
+from encoders.probe import ProbeConfig, effective_rank, linear_probe, mlp_probe, r2
+from encoders.vit import VideoTransformer, ViTConfig, gather_tokens, sincos_positions
+
+VIT = ViTConfig(image_size=32, frames=4, tubelet=2, patch=8, dim=24, depth=1, heads=2)
+
+
+# ---- tokens ----
+
+
+def test_positions_follow_the_grid():
+    time, height, width, dim = 2, 3, 4, 20  # 6 features an axis, 2 left over
+    positions = sincos_positions((time, height, width), dim)
+    assert positions.shape == (24, dim)
+    for n in range(24):
+        place = (n // 12, n // 4 % 3, n % 4)
+        for axis, index in enumerate(place):
+            angles = [index / 100 ** (k / 3) for k in range(3)]
+            expected = [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+            torch.testing.assert_close(positions[n, 6 * axis : 6 * axis + 6], torch.tensor(expected))
+    assert not positions[:, 18:].any()
+    assert len(positions.unique(dim=0)) == 24
+
+
+def test_gather_tokens():
+    x = torch.randn(3, 7, 5)
+    index = torch.tensor([[0, 6], [3, 3], [2, 1]])
+    picked = gather_tokens(x, index)
+    for b in range(3):
+        assert torch.equal(picked[b], x[b, index[b]])
+
+
+@pytest.mark.parametrize("stem", ["conv", "linear"])
+def test_tokens_lie_where_their_pixels_are(stem):
+    """Frames 2 and 3, rows 8-15, columns 24-31 are token (1, 1, 3)."""
+    vit = VideoTransformer(replace(VIT, stem=stem))
+    if stem == "conv":  # its GroupNorm looks at the whole picture
+        vit.stem.net = torch.nn.Sequential(
+            *(x for x in vit.stem.net if not isinstance(x, torch.nn.GroupNorm))
+        )
+    clip = torch.zeros(1, 4, 3, 32, 32)
+    clip[:, 2:, :, 8:16, 24:] = 5.0
+    moved = (vit.stem(clip) - vit.stem(torch.zeros_like(clip))).norm(dim=-1)[0]
+    touched = (moved > 1e-5).nonzero()[:, 0].tolist()
+    assert 16 + 1 * 4 + 3 in touched
+    reach = 1 if stem == "conv" else 0  # places beyond the patch that a stem may see
+    allowed = [16 + 4 * row + column for row in range(4) for column in range(4)]
+    assert set(touched) <= {n for n in allowed if abs(n % 16 // 4 - 1) <= reach and 3 - n % 4 <= reach}
+    assert vit(clip).shape == (1, 32, 24)
+    every = torch.arange(32)[None]
+    torch.testing.assert_close(vit(clip, every), vit(clip))
+    assert vit(clip, every[:, :5]).shape == (1, 5, 24)
+
+
+def test_sizes_that_do_not_divide_are_named():
+    for wrong in ({"image_size": 30}, {"frames": 3}, {"heads": 5}):
+        with pytest.raises(ValueError, match="must be a multiple"):
+            replace(VIT, **wrong)
+    with pytest.raises(ValueError, match="conv or linear"):
+        replace(VIT, stem="cnov")
+
+
+# ---- masks ----
+
+
+def dot_clips(batch: int, row: int, column: int) -> torch.Tensor:
+    clips = torch.zeros(batch, 4, 3, 32, 32)
+    clips[:, :, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 3.0
+    return clips
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MaskConfig(),
+        MaskConfig(motion=False),
+        MaskConfig(blocks=1),
+        MaskConfig(scale=0.7),
+        MaskConfig(visible=0.8),
+    ],
+)
+def test_masks_are_equal_in_number_and_disjoint(config):
+    visible, hidden = sample_masks(config, torch.randn(50, 4, 3, 32, 32), VIT)
+    assert visible.shape == (50, 2 * round(config.visible * 16)) and hidden.shape[0] == 50
+    assert hidden.shape[1] >= 2
+    for v, h in zip(visible.tolist(), hidden.tolist(), strict=True):
+        assert len(set(v)) == len(v) and len(set(h)) == len(h) and not set(v) & set(h)
+        assert min(v + h) >= 0 and max(v + h) < VIT.num_tokens
+        # through the whole clip: the same places at both times
+        for tokens in (v, h):
+            assert {n for n in tokens if n < 16} == {n - 16 for n in tokens if n >= 16}
+
+
+def test_one_block_hides_one_rectangle():
+    vit = ViTConfig(image_size=64, frames=4, tubelet=4, patch=8, dim=24, heads=2)
+    config = MaskConfig(blocks=1, scale=0.2, aspect_min=1.0, aspect_max=1.0, motion=False)
+    _, hidden = sample_masks(config, torch.zeros(40, 4, 3, 64, 64), vit)
+    assert hidden.shape == (40, 16)  # sqrt(0.2 * 64) rounds to 4 places a side
+    for h in hidden:
+        rows, columns = h // 8, h % 8
+        assert rows.max() - rows.min() == 3 and columns.max() - columns.min() == 3
+
+
+def test_motion_masks_cover_what_moves():
+    shares = {}
+    for motion in (True, False):
+        config = MaskConfig(blocks=1, scale=0.1, motion=motion)
+        _, hidden = sample_masks(config, dot_clips(500, 1, 2), VIT)
+        shares[motion] = (hidden == 1 * 4 + 2).any(1).float().mean().item()
+    assert shares[True] > 0.4  # the hidden number is the batch's smallest, so not every block shows whole
+    assert shares[True] > 2 * shares[False]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"visible": 0.0}, {"visible": 1.0}, {"blocks": 0}, {"scale": 0.0}, {"aspect_min": 2.0}]
+)
+def test_masks_that_cannot_be_drawn_are_named(wrong):
+    with pytest.raises(ValueError, match="got"):
+        MaskConfig(**wrong)
+
+
+# ---- probes ----
+
+
+def test_r2_of_known_predictions():
+    target = torch.tensor([[1.0, 0.0], [2.0, 0.0], [3.0, 3.0]])
+    assert r2(target, target).tolist() == [1.0, 1.0]
+    assert r2(target.mean(0).expand(3, -1), target).tolist() == [0.0, 0.0]
+    off = target + torch.tensor([1.0, 0.0])  # residual 3, total 2
+    torch.testing.assert_close(r2(off, target), torch.tensor([-0.5, 1.0]))
+
+
+@pytest.mark.parametrize("width", [6, 120])  # fewer and more features than rows
+def test_linear_probe_is_ridge_regression(width):
+    rng = np.random.default_rng(0)
+    x, test_x = rng.normal(2, 3, (80, width)), rng.normal(2, 3, (40, width))
+    weight = rng.normal(size=(width, 2))
+    y, test_y = x @ weight + rng.normal(size=(80, 2)), test_x @ weight
+    config = ProbeConfig(ridge=(10.0,))
+    found = linear_probe(config, *(torch.tensor(a, dtype=torch.float32) for a in (x, y, test_x, test_y)))
+    mean, std = x.mean(0), x.std(0, ddof=1)
+    a, test_a = (x - mean) / std, (test_x - mean) / std
+    solution = np.linalg.solve(a.T @ a + 10 * np.eye(width), a.T @ (y - y.mean(0)))
+    predicted = test_a @ solution + y.mean(0)
+    expected = 1 - ((predicted - test_y) ** 2).sum(0) / ((test_y - test_y.mean(0)) ** 2).sum(0)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-3)
+
+
+def test_probes_know_what_there_is_to_know():
+    x, test_x = torch.randn(1500, 5), torch.randn(500, 5)
+    both = [(torch.stack([2 * a[:, 0] - a[:, 3] + 7, a[:, 1] * a[:, 2]], 1), a) for a in (x, test_x)]
+    (y, _), (test_y, _) = both
+    config = ProbeConfig(steps=300)
+    linear = linear_probe(config, x, y, test_x, test_y)
+    mlp = mlp_probe(config, x, y, test_x, test_y)
+    assert linear[0] > 0.99 and linear[1] < 0.1  # a product is not linear
+    assert mlp[0] > 0.95 and mlp[1] > 0.8
+    noise, test_noise = torch.randn(1500, 5), torch.randn(500, 5)
+    assert linear_probe(config, noise, y, test_noise, test_y).max() < 0.1
+    constant = torch.ones(1500, 5)
+    assert linear_probe(config, constant, y, constant[:500], test_y).abs().max() < 0.05
+
+
+def test_the_penalty_is_chosen_on_rows_held_back():
+    x, test_x = torch.randn(60, 50), torch.randn(500, 50)
+    weight = torch.zeros(50, 1)
+    weight[0] = 1.0
+    y, test_y = x @ weight + 2 * torch.randn(60, 1), test_x @ weight
+    config = ProbeConfig(ridge=(1e-3, 100.0))
+    chosen = linear_probe(config, x, y, test_x, test_y)
+    assert torch.equal(chosen, linear_probe(ProbeConfig(ridge=(100.0,)), x, y, test_x, test_y))
+
+
+def test_effective_rank_of_known_matrices():
+    assert effective_rank(torch.ones(10, 4)).item() == 1.0
+    line = torch.linspace(0, 1, 50)[:, None] * torch.randn(4)
+    assert effective_rank(line).item() == pytest.approx(1.0, abs=1e-3)
+    cross = torch.cat([torch.eye(5), -torch.eye(5)])  # five independent features of one size
+    assert effective_rank(cross).item() == pytest.approx(5.0, abs=1e-3)
+    two = cross[:, :2] * torch.tensor([3.0**0.5, 1.0])  # variances 3/4 and 1/4
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert effective_rank(two).item() == pytest.approx(math.exp(entropy), abs=1e-4)
+    assert effective_rank(100 * two + 7).item() == pytest.approx(math.exp(entropy), abs=1e-3)
+    assert effective_rank(torch.full((8, 4), torch.nan)).isnan()
+
+
+# ---- identity ----
+
+SMALL = {"vit": VIT, "embedding_dim": 16, "token_channels": 4, "predictor_dim": 24, "future_components": 4}
+
+
+def small_encoder(**changes):
+    torch.manual_seed(0)
+    return make_encoder(VJEPAConfig(**{**SMALL, **changes}), 1, 5)
+
+
+def test_identity_changes_with_whatever_the_features_depend_on():
+    names = {name for name, _ in small_encoder().vit.named_parameters(prefix="vit")}
+    names |= {name for name, _ in small_encoder().head.named_parameters(prefix="head")}
+    seen = {small_encoder().identity()}
+    assert small_encoder().identity() in seen  # the same encoder made twice
+    for name in sorted(names):
+        encoder = small_encoder()
+        with torch.no_grad():
+            encoder.get_parameter(name).flatten()[-1].add_(1e-3)
+        seen.add(encoder.identity())
+    for name in ("mean_frame", "pixel_std"):
+        encoder = small_encoder()
+        encoder.get_buffer(name).add_(1.0)
+        seen.add(encoder.identity())
+    seen.add(small_encoder(vit=replace(VIT, heads=3)).identity())  # no weight differs
+    assert len(seen) == 1 + len(names) + 3
+
+
+def test_encoders_are_made_from_their_configs():
+    clip = torch.randint(256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+    random = make_encoder(RandomConfig(**SMALL), 1, 5)
+    assert random(clip).shape == (2, random.feature_dim) == (2, 16)
+    with pytest.raises(ValueError, match="training_mode=refresh: expected one of frozen"):
+        make_encoder(RandomConfig(**SMALL, training_mode="refresh"), 1, 5)
+    with pytest.raises(ValueError, match="training_mode=refersh: expected one of frozen, refresh, cotrain"):
+        small_encoder(training_mode="refersh")
+    cnn = make_encoder(CNNConfig(image_size=48, frames=2), 1, 5)
+    assert cnn(torch.zeros(2, 2, 3, 48, 48, dtype=torch.uint8)).shape == (2, cnn.feature_dim)
+    with pytest.raises(ValueError, match="image_size=16: too small"):
+        make_encoder(CNNConfig(image_size=16), 1, 5)
+    with pytest.raises(ValueError, match="ViTConfig"):
+        make_encoder(VIT, 1, 5)

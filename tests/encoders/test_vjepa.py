@@ -1,0 +1,190 @@
+"""V-JEPA: its terms, its teacher, and what it learns of a dot that moves."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from encoders.masks import MaskConfig
+from encoders.pretrain import CollapseError, PretrainConfig, Pretrainer
+from encoders.probe import ProbeConfig, linear_probe
+from encoders.vit import ViTConfig
+from encoders.vjepa import VJEPA, VJEPAConfig
+
+FRAMES, STEPS, SIDE = 2, 2, 32
+CONFIG = VJEPAConfig(
+    vit=ViTConfig(image_size=SIDE, frames=FRAMES, tubelet=FRAMES, patch=8, dim=24, depth=1, heads=2),
+    masks=MaskConfig(),
+    embedding_dim=32,
+    token_channels=8,
+    predictor_dim=24,
+    future_components=8,
+)
+
+
+def rollouts(count: int, seed: int) -> tuple[torch.Tensor, ...]:
+    """A dot over a gradient, pushed left or right: frames, actions, rewards, and its centre (N, 2)."""
+    generator = torch.Generator().manual_seed(seed)
+    action = 2 * torch.rand(count, FRAMES - 1 + STEPS, 1, generator=generator) - 1
+    place = 6 + 20 * torch.rand(count, 2, generator=generator)
+    background = torch.linspace(0, 120, SIDE).expand(3, SIDE, SIDE)
+    frames, places, grid = [], [], torch.arange(SIDE)
+    for t in range(FRAMES + STEPS):
+        near = ((grid[None, :, None] - place[:, 0, None, None]).abs() < 2.5) & (
+            (grid[None, None, :] - place[:, 1, None, None]).abs() < 2.5
+        )
+        frames.append(torch.where(near[:, None], 250.0, background).byte())
+        places.append(place)
+        if t < FRAMES + STEPS - 1:
+            place = (place + torch.tensor([0.0, 4.0]) * action[:, t]).clamp(3, SIDE - 4)
+    reward = torch.stack([1 - (p[:, 1] - 16).abs() / 16 for p in places[FRAMES:]], 1)
+    return torch.stack(frames, 1), action[:, FRAMES - 1 :], reward, places[FRAMES - 1] / 16 - 1
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[torch.Tensor, ...]:
+    return rollouts(600, seed=1)
+
+
+def encoder(data, **changes) -> VJEPA:
+    made = VJEPA(replace(CONFIG, **changes), action_dim=1)
+    made.fit(data[0][:, 0])
+    return made
+
+
+TERMS = {
+    "jepa_coef": "vjepa_loss",
+    "future_coef": "future_loss",
+    "reward_coef": "reward_loss",
+    "variance_coef": "variance_loss",
+    "covariance_coef": "covariance_loss",
+    "inverse_coef": "inverse_loss",
+}
+
+
+def test_each_coefficient_weighs_its_term_and_zero_switches_it_off(data):
+    sample = [x[:16] for x in data[:3]]
+    results = {}
+    for weight in (1.0, 3.0):
+        torch.manual_seed(2)
+        made = encoder(data, **dict.fromkeys(TERMS, weight))
+        torch.manual_seed(3)
+        results[weight] = {name: x.detach() for name, x in made.losses(*sample).items()}
+    assert set(results[1.0]) == set(TERMS.values())
+    for name, value in results[1.0].items():
+        assert value > 0
+        assert results[3.0][name].item() == pytest.approx(3 * value.item(), rel=1e-4), name
+    for coefficient, term in TERMS.items():
+        with torch.no_grad():
+            losses = encoder(data, **(dict.fromkeys(TERMS, 1.0) | {coefficient: 0.0})).losses(*sample)
+        assert float(losses.get(term, 0.0)) == 0.0
+        assert all(float(losses[other]) > 0 for other in TERMS.values() if other != term)
+
+
+def test_variance_and_covariance_by_hand(data):
+    made = encoder(data, variance_coef=2.0, covariance_coef=0.5)
+    x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.6], [-1.0, 0.6]]).repeat(1, 1)
+    losses = made._collapse_losses(x)
+    std = [(4 / 3 + 1e-4) ** 0.5, (0.36 / 3 + 1e-4) ** 0.5]
+    assert losses["variance_loss"].item() == pytest.approx(2 * (0 + 1 - std[1]) / 2, rel=1e-4)
+    assert losses["covariance_loss"].item() == pytest.approx(0.0, abs=1e-6)
+    tilted = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])  # covariance 2, twice off the diagonal, over 2 features
+    assert made._collapse_losses(tilted)["covariance_loss"].item() == pytest.approx(0.5 * (4 + 4) / 2)
+
+
+def test_the_teacher_is_a_moving_average_without_gradient(data):
+    made = encoder(data, ema_start=0.9, ema_end=1.0)
+    weight, teacher = made.vit.norm.weight, made.teacher.norm.weight
+    assert torch.equal(weight, teacher)
+    weight.data.fill_(2.0)
+    teacher.data.fill_(1.0)
+    made.update_teacher(0.0)
+    torch.testing.assert_close(teacher, torch.full_like(teacher, 1.1))
+    made.update_teacher(0.5)  # keeps 0.95
+    torch.testing.assert_close(teacher, torch.full_like(teacher, 1.145))
+    made.update_teacher(1.0)
+    torch.testing.assert_close(teacher, torch.full_like(teacher, 1.145))
+    sum(made.losses(*[x[:16] for x in data[:3]]).values()).backward()
+    assert all(p.grad is None for p in made.teacher.parameters())
+    assert all(p.grad is not None and p.grad.any() for p in made.vit.blocks.parameters())
+    trained = {
+        id(p) for group in Pretrainer(PretrainConfig(), made).optimizer.param_groups for p in group["params"]
+    }
+    assert not trained & {id(p) for p in made.teacher.parameters()}
+
+
+def test_components_are_white(data):
+    made = encoder(data)
+    pooled = made._pooled(made.normalise(data[0][:, 0])) - made.component_mean
+    scores = pooled @ made.components
+    torch.testing.assert_close(scores.std(0), torch.ones(8), atol=0.1, rtol=0)
+    assert scores.mean(0).abs().max() < 1e-2
+    torch.testing.assert_close(made.normalise(data[0][:, 0]).std(), torch.tensor(1.0), atol=0.01, rtol=0)
+
+
+def train(made: VJEPA, data, steps: int, **changes) -> list[dict[str, float]]:
+    config = PretrainConfig(**({"steps": steps, "batch_size": 32, "lr": 3e-3, "log_every": 10} | changes))
+
+    def sample() -> tuple[torch.Tensor, ...]:
+        rows = torch.randint(len(data[0]), (config.batch_size,))
+        return tuple(x[rows] for x in data[:3])
+
+    rows = list(Pretrainer(config, made).train(sample, steps, config.lr))
+    assert len(rows) == steps
+    return [row for row in rows if row is not None]
+
+
+def test_pretraining_learns_where_the_dot_is(data):
+    made = encoder(data)
+    untrained = copy.deepcopy(made)
+    rows = train(made, data, steps=120)
+    for name in ("vjepa_loss", "future_loss", "reward_loss"):
+        assert rows[-1][name] < 0.7 * rows[0][name], name
+    assert rows[-1]["effective_rank"] > 2
+    held = rollouts(300, seed=2)
+    scores = {}
+    with torch.no_grad():
+        for name, each in (("trained", made), ("untrained", untrained)):
+            seen, unseen = each(data[0][:, :FRAMES]), each(held[0][:, :FRAMES])
+            scores[name] = linear_probe(ProbeConfig(), seen, data[3], unseen, held[3])
+    error = {name: (1 - score).mean().item() for name, score in scores.items()}
+    assert error["trained"] < 0.15
+    assert error["trained"] < 0.5 * error["untrained"]
+
+
+def test_a_resumed_phase_goes_on_where_it_stood(data):
+    config = PretrainConfig(steps=6, batch_size=8, log_every=1)
+
+    def sample() -> tuple[torch.Tensor, ...]:
+        rows = torch.randint(len(data[0]), (8,))
+        return tuple(x[rows] for x in data[:3])
+
+    whole = encoder(data)
+    parts = copy.deepcopy(whole)
+    torch.manual_seed(1)
+    expected = list(Pretrainer(config, whole).train(sample, 6, 1e-3))
+    torch.manual_seed(1)
+    first = Pretrainer(config, parts)
+    training = first.train(sample, 6, 1e-3)
+    found = [next(training) for _ in range(3)]
+    second = Pretrainer(config, parts)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    found += list(second.train(sample, 6, 1e-3))
+    assert found == expected
+    assert second.done == 0 and second.step == 6 and not parts.training
+    for (name, one), two in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
+        assert torch.equal(one, two), name
+
+
+def test_a_collapsed_encoder_stops_the_run(data):
+    made = encoder(data)
+    with torch.no_grad():
+        made.head.mlp[-1].weight.zero_()
+    with pytest.raises(CollapseError, match=r"collapsed at step 1: .*effective rank 1\.0"):
+        train(made, data, 3, log_every=1, lr=1e-9, warmup=1000)
+    made = encoder(data)
+    with torch.no_grad():
+        made.head.mlp[-1].bias.fill_(torch.nan)
+    with pytest.raises(CollapseError, match="effective rank nan"):
+        train(made, data, 3, log_every=1)
