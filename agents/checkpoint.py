@@ -68,6 +68,6 @@ def fitting(path: Path) -> Iterator[None]:
         of_module = len(lines) > 1 and lines[0].startswith("Error(s) in loading")
         reason = lines[1] if of_module else lines[0]
         raise ValueError(
-            f"{path} was saved by a run with another config: {reason.rstrip('.')}. Use the config.yaml that was "
-            "saved with it."
+            f"{path} was saved by a run with another config: {reason.rstrip('.')}. Use the config.yaml that "
+            "was saved with it."
         ) from error

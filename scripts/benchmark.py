@@ -18,6 +18,7 @@ import torch
 
 import assemble
 import cli
+from agents.trainer import Trainer
 from assemble import GROUPS, RunConfig, choice
 from envs import make_env
 from finish import hardware
@@ -177,15 +178,13 @@ def _dm_control_rows(config: BenchmarkConfig) -> list[dict]:
 
 
 def _update_rows(config: BenchmarkConfig, device: torch.device) -> list[dict]:
-    """One agent update with the sequences it draws, that drawing alone, one step of the encoder's objective."""
+    """One agent update with its replay sample, that sample alone, one step of the encoder's objective."""
     parts = assemble.build(config)
     rows_needed = (_ROLLOUT + 4) * config.env.num_envs
     config = replace(config, loop=replace(config.loop, replay_capacity=rows_needed))
     trainer = assemble.build_trainer(config, parts, lambda row: None, iter, Path())
     for _ in range(_ROLLOUT):
         trainer.collector.step(None, 1.0, trainer.encoder_id)
-    if parts.encoder.clip_frames:
-        parts.encoder.fit(trainer.replay.sample(256, 1, (), 1)["frames"][:, 0])
     agent = config.agent
     length = agent.horizon + agent.n_step - 1
     frames = parts.encoder.clip_frames
@@ -204,10 +203,22 @@ def _update_rows(config: BenchmarkConfig, device: torch.device) -> list[dict]:
         _peer("replay sample", _PEER_SAMPLE_MS),
     ]
     if parts.pretrainer is not None:
-        training = parts.pretrainer.train(trainer.encoder_batch, 10**9, config.pretrain.lr)
-        seconds = _seconds_per_call(lambda: next(training), config, device)
+        seconds = _seconds_per_call(_pretraining(config, parts, trainer), config, device)
         rows.append(_millis("pretraining step", seconds, note=f"batch {config.pretrain.batch_size}"))
     return rows
+
+
+def _pretraining(config: BenchmarkConfig, parts: assemble.Parts, trainer: Trainer) -> Callable[[], object]:
+    """One step of the encoder's objective; its losses' sizes do not matter here."""
+    sizes = config.pretrain.batch_size, config.pretrain.future_steps
+
+    def sample() -> tuple:
+        batch = trainer.replay.sample(*sizes, (), parts.encoder.clip_frames)
+        return batch["frames"], batch["action"], batch["reward"]
+
+    parts.pretrainer.config = replace(config.pretrain, log_every=10**9)
+    training = parts.pretrainer.train(sample, 10**9, config.pretrain.lr)
+    return lambda: next(training)
 
 
 def _plan_rows(config: BenchmarkConfig, device: torch.device) -> list[dict]:
