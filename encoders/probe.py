@@ -11,6 +11,10 @@ from torch.nn import functional as F
 class ProbeConfig:
     """Probes that read the simulator's state from frozen features."""
 
+    rows: int = 6000
+    """Rows of replay that the probes learn from."""
+    held_out_rows: int = 3000
+    """Rows of fresh episodes that they are scored on."""
     ridge: tuple[float, ...] = (1.0, 10.0, 100.0, 1000.0)
     """Penalties of the linear probe; a part of the training rows chooses among them."""
     hidden: int = 128

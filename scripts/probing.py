@@ -13,8 +13,6 @@ from encoders import make_encoder
 from encoders.probe import effective_rank, linear_probe, mlp_probe
 from rows import print_table
 
-_TRAIN_ROWS = 6000
-_TEST_ROWS = 3000
 _HELD_OUT_SEED = 20_000
 
 
@@ -39,9 +37,9 @@ def probe_table(config: RunConfig, parts: Parts, replay: Replay, agent_noise: fl
     encoders = {choice(config, "encoder"): encoder}
     if parts.pretrainer is not None:
         encoders["untrained"] = _untrained(config, parts, replay)
-    train_clips, train_state = _rows(replay, _TRAIN_ROWS, encoder.clip_frames)
+    train_clips, train_state = _rows(replay, config.probe.rows, encoder.clip_frames)
     held_out = held_out_episodes(config, parts, agent_noise)
-    test_clips, test_state = _rows(held_out, _TEST_ROWS, encoder.clip_frames)
+    test_clips, test_state = _rows(held_out, config.probe.held_out_rows, encoder.clip_frames)
     features = {name: (_encode(one, train_clips), _encode(one, test_clips)) for name, one in encoders.items()}
     features["pixels"] = (_pixels(train_clips), _pixels(test_clips))
     # A column that does not vary in the held-out rows (a fixed target, say) cannot be scored.
