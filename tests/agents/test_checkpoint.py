@@ -114,9 +114,7 @@ while True:
 
 def test_a_kill_while_writing_leaves_a_whole_checkpoint(tmp_path):
     path = tmp_path / "last.pt"
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         assert writer.stdout is not None
         for _ in range(2):

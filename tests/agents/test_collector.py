@@ -127,18 +127,14 @@ def test_later_frames_move_no_latent():
     assert torch.equal(seen[0][:5], seen[1][:5])
     for t in range(5, 8):
         assert not torch.equal(seen[0][t], seen[1][t])
-    assert not torch.equal(
-        seen[0][4], encoder(one[4]["pixels"][:, None].expand(-1, 3, -1, -1, -1))
-    )  # it has a past
+    assert not torch.equal(seen[0][4], encoder(one[4]["pixels"][:, None].expand(-1, 3, -1, -1, -1)))  # it has a past
 
 
 def test_an_episode_starts_with_a_clip_of_its_first_frame():
     encoder, observations = video_encoder(), frames(4)
     eyes = Eyes(encoder)
     still = [encoder(o["pixels"][:, None].expand(-1, 3, -1, -1, -1)) for o in observations]
-    torch.testing.assert_close(
-        eyes.see(observations[0], torch.tensor([False, False])), still[0]
-    )  # nothing came before
+    torch.testing.assert_close(eyes.see(observations[0], torch.tensor([False, False])), still[0])  # nothing came before
     eyes.see(observations[1], torch.tensor([False, False]))
     peeked = eyes.peek(observations[2])
     features = eyes.see(observations[2], torch.tensor([False, True]))

@@ -213,9 +213,7 @@ def test_a_restored_agent_goes_on_alike(kind):
 @pytest.mark.parametrize("kind", ["mpc", "actor_critic"])
 def test_both_agents_solve_a_one_step_problem(kind):
     """Reward 1 - |action - goal|, the goal shown: worth 0.99 to who knows, 0.4 to a random action."""
-    learner = agent(
-        kind, features=1, discount=0.0, lr=3e-3, encoder_lr_scale=1.0, entropy_coef=1e-3, horizon=2
-    )
+    learner = agent(kind, features=1, discount=0.0, lr=3e-3, encoder_lr_scale=1.0, entropy_coef=1e-3, horizon=2)
     for _ in range(250):
         goal = 1.2 * torch.rand(64, 3, 1) - 0.6
         action = 2 * torch.rand(64, 2, 1) - 1
@@ -263,9 +261,7 @@ def test_acting_explores_only_when_told():
     still = learner.act(features, first, explore=False)
     assert still.shape == (6, 1)
     assert torch.equal(still, learner.act(features, first, explore=False))
-    assert not torch.equal(
-        learner.act(features, first, explore=True), learner.act(features, first, explore=True)
-    )
+    assert not torch.equal(learner.act(features, first, explore=True), learner.act(features, first, explore=True))
 
 
 def test_mpc_collects_with_the_policy_alone_if_told():

@@ -91,9 +91,7 @@ def test_the_plan_is_shifted_and_forgotten_at_a_new_episode():
 
 def test_a_warm_start_helps_a_planner_that_looks_little():
     """Few narrow samples cannot reach the bound from nothing; over several calls they do."""
-    config = PlannerConfig(
-        samples=16, policy_samples=0, elites=4, iterations=1, max_std=0.15, temperature=50.0
-    )
+    config = PlannerConfig(samples=16, policy_samples=0, elites=4, iterations=1, max_std=0.15, temperature=50.0)
     z, plan = torch.tensor([[0.0, 5.0]]).expand(8, -1), planner(Line(), config)
     first, later = torch.ones(8, dtype=torch.bool), torch.zeros(8, dtype=torch.bool)
     cold = plan.plan(z, first, explore=False).mean()
@@ -147,9 +145,7 @@ def test_worlds_are_planned_each_for_itself():
     torch.manual_seed(1)
     actions = planner(Line()).plan(z, first, explore=False)
     torch.testing.assert_close(actions[:, 0], (10 * goals).clamp(-1, 1), atol=0.1, rtol=0)
-    z[1:, 1] = torch.tensor(
-        [0.9, 1e6, torch.nan, -0.3]
-    )  # what other worlds want, or break with, changes nothing here
+    z[1:, 1] = torch.tensor([0.9, 1e6, torch.nan, -0.3])  # what other worlds want, or break with, changes nothing here
     torch.manual_seed(1)
     others = planner(Line()).plan(z, first, explore=False)
     assert torch.equal(others[0], actions[0])
@@ -159,9 +155,7 @@ def test_worlds_are_planned_each_for_itself():
 def test_exploring_draws_among_the_elites():
     z = torch.tensor([[0.0, 0.04]]).expand(400, -1)
     first = torch.ones(400, dtype=torch.bool)
-    config = PlannerConfig(
-        samples=64, policy_samples=0, elites=16, iterations=5, min_std=0.2, temperature=500.0
-    )
+    config = PlannerConfig(samples=64, policy_samples=0, elites=16, iterations=5, min_std=0.2, temperature=500.0)
     explored = planner(Line(), config).plan(z, first, explore=True)
     exploited = planner(Line(), config).plan(z, first, explore=False)
     assert exploited.std() < 0.15 < 0.2 < explored.std()

@@ -17,9 +17,7 @@ def observation(episode: torch.Tensor, t: torch.Tensor) -> TensorDict:
     return TensorDict({"pixels": pixels, "latent": stamp.half(), "stamp": stamp}, batch_size=[len(t)])
 
 
-def fill(
-    replay: Replay, steps: int, shortest: int = 1, longest: int = 9, seed: int = 0, encoder_id: str = "a"
-) -> None:
+def fill(replay: Replay, steps: int, shortest: int = 1, longest: int = 9, seed: int = 0, encoder_id: str = "a") -> None:
     """Episodes of random lengths, each world its own; half of them end with a termination."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -36,9 +34,7 @@ def fill(
         terminated = done & (episode % 2 == 0)
         action = torch.stack([100 * episode + t, torch.arange(WORLDS)], -1).float()
         reward = (1000 * episode + t).float()
-        replay.add(
-            observation(episode, t), action, reward, terminated, done, observation(episode, t + 1), encoder_id
-        )
+        replay.add(observation(episode, t), action, reward, terminated, done, observation(episode, t + 1), encoder_id)
         episode, t = episode + done, torch.where(done, 0, t + 1)
         length = torch.where(done, lengths(), length)
 

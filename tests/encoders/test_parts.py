@@ -45,9 +45,7 @@ def test_tokens_lie_where_their_pixels_are(stem):
     """Frames 2 and 3, rows 8-15, columns 24-31 are token (1, 1, 3)."""
     vit = VideoTransformer(replace(VIT, stem=stem))
     if stem == "conv":  # its GroupNorm looks at the whole picture
-        vit.stem.net = torch.nn.Sequential(
-            *(x for x in vit.stem.net if not isinstance(x, torch.nn.GroupNorm))
-        )
+        vit.stem.net = torch.nn.Sequential(*(x for x in vit.stem.net if not isinstance(x, torch.nn.GroupNorm)))
     clip = torch.zeros(1, 4, 3, 32, 32)
     clip[:, 2:, :, 8:16, 24:] = 5.0
     moved = (vit.stem(clip) - vit.stem(torch.zeros_like(clip))).norm(dim=-1)[0]

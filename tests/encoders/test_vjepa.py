@@ -20,6 +20,7 @@ CONFIG = VJEPAConfig(
     token_channels=8,
     predictor_dim=24,
     future_components=8,
+    change_components=4,
 )
 
 
@@ -49,7 +50,7 @@ def data() -> tuple[torch.Tensor, ...]:
 
 def encoder(data, **changes) -> VJEPA:
     made = VJEPA(replace(CONFIG, **changes), action_dim=1)
-    made.fit(data[0][:, 0])
+    made.fit(data[0][:, :2], data[2][:, 0])
     return made
 
 
@@ -108,19 +109,17 @@ def test_the_teacher_is_a_moving_average_without_gradient(data):
     sum(made.losses(*[x[:16] for x in data[:3]]).values()).backward()
     assert all(p.grad is None for p in made.teacher.parameters())
     assert all(p.grad is not None and p.grad.any() for p in made.vit.blocks.parameters())
-    trained = {
-        id(p) for group in Pretrainer(PretrainConfig(), made).optimizer.param_groups for p in group["params"]
-    }
+    trained = {id(p) for group in Pretrainer(PretrainConfig(), made).optimizer.param_groups for p in group["params"]}
     assert not trained & {id(p) for p in made.teacher.parameters()}
 
 
 def test_components_are_white(data):
     made = encoder(data)
-    pooled = made._pooled(made.normalise(data[0][:, 0])) - made.component_mean
-    scores = pooled @ made.components
-    torch.testing.assert_close(scores.std(0), torch.ones(8), atol=0.1, rtol=0)
-    assert scores.mean(0).abs().max() < 1e-2
-    torch.testing.assert_close(made.normalise(data[0][:, 0]).std(), torch.tensor(1.0), atol=0.01, rtol=0)
+    before, now = (made._pooled(made.normalise(data[0][:, t])) for t in (0, 1))
+    for values, axes, count in ((now, made.frame_components, 8), (now - before, made.change_components, 4)):
+        scores = values @ axes
+        torch.testing.assert_close(scores.T.cov(), torch.eye(count), atol=0.1, rtol=0)
+    torch.testing.assert_close(made.normalise(data[0][:, 1]).std(), torch.tensor(1.0), atol=0.01, rtol=0)
 
 
 def train(made: VJEPA, data, steps: int, **changes) -> list[dict[str, float]]:
