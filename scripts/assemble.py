@@ -127,9 +127,7 @@ def build(config: RunConfig) -> Parts:
     pretrainer = Pretrainer(config.pretrain, encoder) if learns else None
     model = LatentModel(config.world_model, encoder.feature_dim, env.action_dim).to(env.device)
     model.eval()
-    cotrained = (
-        [p for p in encoder.parameters() if p.requires_grad] if encoder.training_mode == "cotrain" else None
-    )
+    cotrained = [p for p in encoder.parameters() if p.requires_grad] if encoder.training_mode == "cotrain" else None
     agent = make_agent(config.agent, model, discount_for(env.episode_steps), cotrained)
     return Parts(env, encoder, agent, pretrainer)
 

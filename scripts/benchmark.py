@@ -20,6 +20,7 @@ import assemble
 import cli
 from agents.trainer import Trainer
 from assemble import GROUPS, RunConfig, choice
+from encoders.pretrain import Pretrainer
 from envs import make_env
 from finish import hardware
 from rows import check_out, print_table, write_rows
@@ -185,6 +186,9 @@ def _update_rows(config: BenchmarkConfig, device: torch.device) -> list[dict]:
     trainer = assemble.build_trainer(config, parts, lambda row: None, iter, Path())
     for _ in range(_ROLLOUT):
         trainer.collector.step(None, 1.0, trainer.encoder_id)
+    if parts.encoder.clip_frames:
+        seen = trainer.replay.sample(256, 1, (), 1)
+        parts.encoder.fit(seen["frames"], seen["reward"][:, 0])
     agent = config.agent
     length = agent.horizon + agent.n_step - 1
     frames = parts.encoder.clip_frames
@@ -203,21 +207,21 @@ def _update_rows(config: BenchmarkConfig, device: torch.device) -> list[dict]:
         _peer("replay sample", _PEER_SAMPLE_MS),
     ]
     if parts.pretrainer is not None:
-        seconds = _seconds_per_call(_pretraining(config, parts, trainer), config, device)
+        seconds = _seconds_per_call(_pretraining(config, parts.pretrainer, trainer), config, device)
         rows.append(_millis("pretraining step", seconds, note=f"batch {config.pretrain.batch_size}"))
     return rows
 
 
-def _pretraining(config: BenchmarkConfig, parts: assemble.Parts, trainer: Trainer) -> Callable[[], object]:
+def _pretraining(config: BenchmarkConfig, pretrainer: Pretrainer, trainer: Trainer) -> Callable[[], object]:
     """One step of the encoder's objective; its losses' sizes do not matter here."""
     sizes = config.pretrain.batch_size, config.pretrain.future_steps
 
     def sample() -> tuple:
-        batch = trainer.replay.sample(*sizes, (), parts.encoder.clip_frames)
+        batch = trainer.replay.sample(*sizes, (), pretrainer.encoder.clip_frames)
         return batch["frames"], batch["action"], batch["reward"]
 
-    parts.pretrainer.config = replace(config.pretrain, log_every=10**9)
-    training = parts.pretrainer.train(sample, 10**9, config.pretrain.lr)
+    pretrainer.config = replace(config.pretrain, log_every=10**9)
+    training = pretrainer.train(sample, 10**9, config.pretrain.lr)
     return lambda: next(training)
 
 

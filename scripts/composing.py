@@ -102,9 +102,7 @@ def read_layer(overrides: Overrides, base: str | None, presets: Path) -> tuple[M
     elif overrides.preset is not None:
         known = preset_names(presets)
         if overrides.preset not in known:
-            raise ValueError(
-                f"unknown preset {overrides.preset!r}: {schema.nearest(overrides.preset, known)}"
-            )
+            raise ValueError(f"unknown preset {overrides.preset!r}: {schema.nearest(overrides.preset, known)}")
         path = presets / f"{overrides.preset}.yaml"
     else:
         return {}, ""
@@ -134,9 +132,7 @@ def read(path: Path) -> Mapping[str, Any]:
     return {str(key): value for key, value in OmegaConf.to_container(loaded).items()}  # type: ignore[union-attr]
 
 
-def compose(
-    config_cls: type, groups: Groups, overrides: Overrides, layer: Mapping[str, Any], source: str
-) -> Any:
+def compose(config_cls: type, groups: Groups, overrides: Overrides, layer: Mapping[str, Any], source: str) -> Any:
     """The dataclass' defaults, a layer read from `source` over them, the overrides over that."""
     _check_groups(config_cls, groups)
     initial = {field.name: schema.default(field) for field in dataclasses.fields(config_cls)}

@@ -43,10 +43,10 @@ def run(config: PretrainRunConfig) -> None:
     log = MetricsLog(folder)
     checkpoint = folder / "checkpoints" / "last.pt"
     trainer = assemble.build_trainer(config, parts, log, progress_bar, checkpoint, log_state=log.lines)
-    if config.resume:
-        log.truncate(trainer.load()["log_lines"])
-    trainer.wall_time["setup"] = trainer.wall_time.get("setup", 0.0) + time.monotonic() - start
     try:
+        if config.resume:
+            log.truncate(trainer.load()["log_lines"])
+        trainer.wall_time["setup"] = trainer.wall_time.get("setup", 0.0) + time.monotonic() - start
         trainer.prepare()
     finally:
         log.close()

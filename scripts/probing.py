@@ -52,9 +52,7 @@ def probe_table(config: RunConfig, parts: Parts, replay: Replay, agent_noise: fl
         for probe_name, probe in (("linear", linear_probe), ("mlp", mlp_probe)):
             scores = probe(config.probe, train, train_state[:, varies], test, test_state[:, varies])
             for target, score in zip(names, scores.tolist(), strict=True):
-                rows.append(
-                    {"encoder": encoder_name, "probe": probe_name, "target": target, "r2": score, **spread}
-                )
+                rows.append({"encoder": encoder_name, "probe": probe_name, "target": target, "r2": score, **spread})
     return rows
 
 

@@ -64,9 +64,7 @@ def _check_replaceable(folder: Path, overwrite: bool) -> None:
             "or run=OTHER to write elsewhere."
         )
     if not folder.is_dir() or not any((folder / name).exists() for name in OWN_FILES):
-        raise FileExistsError(
-            f"{folder} does not look like a run, so it is not deleted: choose another run=FOLDER."
-        )
+        raise FileExistsError(f"{folder} does not look like a run, so it is not deleted: choose another run=FOLDER.")
 
 
 class MetricsLog:

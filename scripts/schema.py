@@ -153,8 +153,7 @@ def _convert_tuple(value: Any, annotation: Any, where: str) -> tuple:
     if len(kinds) != len(value):
         raise ValueError(f"{where}: expected {len(kinds)} values, got {len(value)}: {value!r}")
     return tuple(
-        convert(item, kind, f"{where}[{index}]")
-        for index, (item, kind) in enumerate(zip(value, kinds, strict=True))
+        convert(item, kind, f"{where}[{index}]") for index, (item, kind) in enumerate(zip(value, kinds, strict=True))
     )
 
 

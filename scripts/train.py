@@ -32,12 +32,11 @@ def run(config: TrainConfig) -> None:
     trainer = assemble.build_trainer(
         config, parts, log, progress_bar, checkpoint, evaluate=evaluator(config, parts), log_state=log.lines
     )
-    if config.resume:
-        counters = trainer.load()
-        log.truncate(counters["log_lines"])
-        print(f"Resumed at {trainer.decisions} decisions and {trainer.updates} updates.")
-    trainer.wall_time["setup"] = trainer.wall_time.get("setup", 0.0) + time.monotonic() - start
     try:
+        if config.resume:
+            log.truncate(trainer.load()["log_lines"])
+            print(f"Resumed at {trainer.decisions} decisions and {trainer.updates} updates.")
+        trainer.wall_time["setup"] = trainer.wall_time.get("setup", 0.0) + time.monotonic() - start
         trainer.run()
     except KeyboardInterrupt:
         if checkpoint.exists():

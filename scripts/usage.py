@@ -24,9 +24,7 @@ def text(run: Callable[[Any], None], config_cls: type, groups: composing.Groups,
     lines += ["  --help    show this text", "  --config  print the config that would be used, and stop", ""]
     if composing.preset_names(presets):
         lines += ["Presets, under what else is given:"]
-        lines += [
-            f"  preset={name:<12} {_comment(presets, name)}" for name in composing.preset_names(presets)
-        ]
+        lines += [f"  preset={name:<12} {_comment(presets, name)}" for name in composing.preset_names(presets)]
         lines += [""]
     if groups:
         lines += ["Groups, the default choice first:"]
@@ -46,9 +44,7 @@ def text(run: Callable[[Any], None], config_cls: type, groups: composing.Groups,
     return "\n".join(lines).rstrip()
 
 
-def _fields(
-    cls: type, values: dict[str, Any], prefix: str, skip: typing.Container[str] = ()
-) -> Iterator[str]:
+def _fields(cls: type, values: dict[str, Any], prefix: str, skip: typing.Container[str] = ()) -> Iterator[str]:
     hints, sentences = typing.get_type_hints(cls), schema.sentences(cls)
     for field in dataclasses.fields(cls):
         if field.name in skip:
