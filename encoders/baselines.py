@@ -42,9 +42,7 @@ class CNNEncoder(Encoder):
         for kernel, stride in ((7, 2), (5, 2), (3, 2), (3, 1)):
             side = (side - kernel) // stride + 1
         if side < 1:
-            raise ValueError(
-                f"encoder.image_size={config.image_size}: too small for the convolutions, use 32 or more."
-            )
+            raise ValueError(f"encoder.image_size={config.image_size}: too small for the convolutions, use 32 or more.")
         self.feature_dim = width * side * side
 
     def forward(self, observation: Tensor) -> Tensor:

@@ -54,9 +54,7 @@ def sample_masks(config: MaskConfig, clips: Tensor, vit: ViTConfig) -> tuple[Ten
     covered = torch.zeros(batch, rows, columns, dtype=torch.bool, device=device)
     if config.motion:
         energy = clips.abs().mean((1, 2))  # (B, H, W)
-        energy = (
-            energy.unflatten(2, (columns, -1)).unflatten(1, (rows, -1)).mean((2, 4))
-        )  # (B, rows, columns)
+        energy = energy.unflatten(2, (columns, -1)).unflatten(1, (rows, -1)).mean((2, 4))  # (B, rows, columns)
         weight = energy.flatten(1) + 1e-3 + 0.1 * energy.flatten(1).mean(1, keepdim=True)
     else:
         weight = torch.ones(batch, rows * columns, device=device)

@@ -83,7 +83,7 @@ class Pretrainer:
             self.step += 1
             self.done += 1
             due = self.done % self.config.log_every == 0 or self.done == steps
-            yield self._metrics(losses, loss, frames) if due else None
+            yield self._metrics(losses, loss.detach(), frames) if due else None
         self.done = 0
         self.encoder.eval()
 
@@ -103,7 +103,7 @@ class Pretrainer:
                 f"least {self.config.min_effective_rank} is wanted) and standard deviation {std:.3g}. Raise "
                 "encoder.variance_coef or encoder.future_coef, or lower the learning rate."
             )
-        scalars = {name: float(value) for name, value in losses.items()}
+        scalars = {name: float(value.detach()) for name, value in losses.items()}
         return {"step": self.step, "loss": float(loss), **scalars, "effective_rank": rank, "feature_std": std}
 
     def state_dict(self) -> dict:

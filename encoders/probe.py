@@ -70,9 +70,9 @@ def mlp_probe(
     mean, scale = target.mean(0), target.std(0).clamp(min=1e-6)
     y = (target - mean) / scale
     device = features.device
-    net = nn.Sequential(
-        nn.Linear(x.shape[1], config.hidden), nn.SiLU(), nn.Linear(config.hidden, y.shape[1])
-    ).to(device)
+    net = nn.Sequential(nn.Linear(x.shape[1], config.hidden), nn.SiLU(), nn.Linear(config.hidden, y.shape[1])).to(
+        device
+    )
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
     for _ in range(config.steps):

@@ -37,9 +37,7 @@ class ViTConfig:
         if self.stem not in ("conv", "linear"):
             raise ValueError(f"stem must be conv or linear, got {self.stem!r}.")
         if self.stem == "conv" and self.patch & (self.patch - 1):
-            raise ValueError(
-                f"A conv stem halves the picture at each layer: patch must be 2^k, got {self.patch}."
-            )
+            raise ValueError(f"A conv stem halves the picture at each layer: patch must be 2^k, got {self.patch}.")
 
     @property
     def grid(self) -> tuple[int, int, int]:

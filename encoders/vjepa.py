@@ -6,6 +6,8 @@ hidden blocks lie where things move, and further terms act on the clip's embeddi
 receives. Each has a coefficient, and 0 switches it off:
 - future: the embedding, carried on by the actions, predicts principal components of the coming frames. They
   are whitened, so the targets are few, of one size, and cannot collapse;
+- contrast: the embedding, now and carried on by the actions, picks the teacher's embedding of the clip at that
+  time from among the batch's others (InfoNCE; van den Oord et al. 2018, ATC: Stooke et al. 2021);
 - reward: the rewards on the way (MWM, Seo et al. 2022);
 - variance, covariance (VICReg, Bardes et al. 2022), inverse dynamics (which actions led from one clip to
   another; eb_jepa, Terver et al. 2026).
@@ -53,6 +55,10 @@ class VJEPAConfig:
     """Principal components of the change from one frame to the next that are predicted besides."""
     future_pool: int = 2
     """Pixels, in height and width, averaged before the components are taken."""
+    contrast_coef: float = 1.0
+    """Weight of recognising the teacher's embedding, now and after K actions, among those of other clips."""
+    contrast_temperature: float = 0.1
+    """Divides the cosines that clips are recognised by."""
     reward_coef: float = 1.0
     """Weight of predicting the rewards on the way to these frames."""
     variance_coef: float = 0.0
@@ -94,12 +100,18 @@ class VJEPA(Encoder):
         super().__init__()
         allowed = ("frozen",) if isinstance(config, RandomConfig) else ("frozen", "refresh", "cotrain")
         check_training_mode(config.training_mode, allowed)
+        if config.vit.frames < 2:
+            raise ValueError(
+                f"V-JEPA sees motion between frames: encoder.vit.frames must be 2 or more, got {config.vit.frames}."
+            )
         self.config = config
         vit, width = config.vit, config.embedding_dim
         self.feature_dim, self.clip_frames, self.training_mode = width, vit.frames, config.training_mode
         self.vit = VideoTransformer(vit)
         self.head = EmbeddingHead(vit.num_tokens, vit.dim, config.token_channels, width)
         self.teacher = copy.deepcopy(self.vit).requires_grad_(False)
+        self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
+        self.projector = _mlp(width, width, width)
         self.predictor = Predictor(vit, config.predictor_dim, config.predictor_depth)
         self.forward_model = _mlp(width + action_dim, width, width)
         self.inverse_model = _mlp(2 * width, width, action_dim)
@@ -163,48 +175,65 @@ class VJEPA(Encoder):
         clip = frames[:, : self.clip_frames]
         tokens = self.vit.embed(clip)
         embedding = self.head(self.vit.encode(tokens))  # (B, E)
+        with torch.no_grad():
+            taught = self.teacher(clip) if config.jepa_coef or config.contrast_coef else None  # (B, N, D)
         losses = self._collapse_losses(embedding)
         if config.jepa_coef:
             count = max(1, round(config.jepa_share * len(clip)))
-            losses["vjepa_loss"] = config.jepa_coef * self._masked_loss(clip[:count], tokens[:count])
+            losses["vjepa_loss"] = config.jepa_coef * self._masked_loss(clip[:count], tokens[:count], taught[:count])
         if config.inverse_coef:
             after = self.head(self.vit(frames[:, -self.clip_frames :]))
             guess = self.inverse_model(torch.cat([embedding, after], -1))
             losses["inverse_loss"] = config.inverse_coef * F.mse_loss(guess, action.mean(1))
-        if config.future_coef or config.reward_coef:
+        carried, rewards = self._imagine(embedding, action)  # (B, K + 1, E), (B, K)
+        if config.future_coef:
             seen = frames[:, self.clip_frames - 2 :]  # the frame before the newest, and all from there
-            future, rewards = self._imagination_losses(embedding, seen, action, reward / self.reward_scale)
-            losses["future_loss"] = config.future_coef * future
-            losses["reward_loss"] = config.reward_coef * rewards
+            losses["future_loss"] = config.future_coef * self._future_loss(carried, seen)
+        if config.contrast_coef:
+            with torch.no_grad():
+                then = self.teacher(frames[:, -self.clip_frames :])
+            contrast = self._contrast_loss(carried[:, 0], taught) + self._contrast_loss(carried[:, -1], then)
+            losses["contrast_loss"] = config.contrast_coef * contrast / 2
+        if config.reward_coef:
+            losses["reward_loss"] = config.reward_coef * F.mse_loss(rewards, reward / self.reward_scale)
+        if not losses:
+            raise ValueError(
+                "Every coefficient of the encoder's objective is 0: use encoder=random for an untrained one."
+            )
         return losses
 
-    def _masked_loss(self, clip: Tensor, tokens: Tensor) -> Tensor:
+    def _masked_loss(self, clip: Tensor, tokens: Tensor, taught: Tensor) -> Tensor:
         """V-JEPA: L1 between predicted and layer-normed teacher tokens at hidden places."""
         visible, hidden = sample_masks(self.config.masks, clip, self.config.vit)
         context = self.vit.encode(gather_tokens(tokens, visible))  # (B, V, D)
         predicted = self.predictor(context, visible, hidden)  # (B, M, D)
-        with torch.no_grad():
-            target = F.layer_norm(self.teacher(clip), (self.config.vit.dim,))  # (B, N, D)
+        target = F.layer_norm(taught, (self.config.vit.dim,))  # (B, N, D)
         return (predicted - gather_tokens(target, hidden)).abs().mean()
 
-    def _imagination_losses(
-        self, embedding: Tensor, frames: Tensor, action: Tensor, reward: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Errors of components and rewards along K imagined steps; frames (B, K + 2, 3, H, W) from the last on."""
-        batch, steps = reward.shape
-        pooled = self._pooled(frames.flatten(0, 1)).unflatten(0, (batch, steps + 2))  # (B, K + 2, P)
+    def _imagine(self, embedding: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Carries embeddings (B, E) on by actions (B, K, A): embeddings (B, K + 1, E) and rewards (B, K)."""
+        carried, rewards = [embedding], []
+        for k in range(action.shape[1]):
+            both = torch.cat([carried[-1], action[:, k]], -1)
+            rewards.append(self.reward_model(both).squeeze(-1))
+            carried.append(carried[-1] + self.forward_model(both))
+        return torch.stack(carried, 1), torch.stack(rewards, 1)
+
+    def _future_loss(self, carried: Tensor, frames: Tensor) -> Tensor:
+        """Error of the components at K + 1 times, from embeddings (B, K + 1, E); frames (B, K + 2, 3, H, W)."""
+        pooled = self._pooled(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # (B, K + 2, P)
         now, change = pooled[:, 1:], pooled[:, 1:] - pooled[:, :-1]
-        target = torch.cat(
-            [now @ self.frame_components, change @ self.change_components], -1
-        )  # (B, K + 1, C)
-        future = F.mse_loss(self.component_head(embedding), target[:, 0])
-        rewards = torch.zeros((), device=reward.device)
-        for k in range(steps):
-            both = torch.cat([embedding, action[:, k]], -1)
-            rewards = rewards + F.mse_loss(self.reward_model(both).squeeze(-1), reward[:, k])
-            embedding = embedding + self.forward_model(both)
-            future = future + F.mse_loss(self.component_head(embedding), target[:, k + 1])
-        return future / (steps + 1), rewards / steps
+        target = torch.cat([now @ self.frame_components, change @ self.change_components], -1)  # (B, K + 1, C)
+        return F.mse_loss(self.component_head(carried), target)
+
+    def _contrast_loss(self, embedding: Tensor, taught: Tensor) -> Tensor:
+        """InfoNCE between embeddings (B, E) and the teacher's tokens of the same clips (B, N, D)."""
+        with torch.no_grad():
+            target = self.teacher_head(taught)
+            target = F.normalize((target - target.mean(0)) / (target.std(0) + 1e-4), dim=-1)
+        query = F.normalize(self.projector(embedding), dim=-1)
+        logits = query @ target.T / self.config.contrast_temperature  # (B, B)
+        return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
     def _collapse_losses(self, embedding: Tensor) -> dict[str, Tensor]:
         config = self.config
@@ -224,8 +253,9 @@ class VJEPA(Encoder):
         """Moves the teacher towards the encoder; `progress` in [0, 1] is the share of pretraining done."""
         config = self.config
         keep = config.ema_start + (config.ema_end - config.ema_start) * progress
-        for teacher, student in zip(self.teacher.parameters(), self.vit.parameters(), strict=True):
-            teacher.lerp_(student, 1 - keep)
+        for taught, learner in ((self.teacher, self.vit), (self.teacher_head, self.head)):
+            for teacher, student in zip(taught.parameters(), learner.parameters(), strict=True):
+                teacher.lerp_(student, 1 - keep)
 
 
 def whitening(values: Tensor, count: int) -> Tensor:
