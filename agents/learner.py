@@ -193,6 +193,9 @@ class Learner:
 
     # ---- acting ----
 
+    plans = False
+    """Whether `act` decides otherwise than by the policy alone."""
+
     def act(self, features: Tensor, first: Tensor, explore: bool) -> Tensor:
         """Actions for all worlds: features (B, F), `first` (B,) marks new episodes; returns (B, A)."""
         raise NotImplementedError

@@ -21,9 +21,10 @@ class MPCConfig(LearnerConfig):
 
 
 class MPCAgent(Learner):
-    """Plans at every decision; `act(..., plan=False)` is the same agent without planning."""
+    """Plans at every decision. Without planning it is its policy, `model.pi(model.encode(features))`."""
 
     config: MPCConfig
+    plans = True
 
     def __init__(
         self,

@@ -82,7 +82,8 @@ class Replay:
         Raises:
             StaleLatentsError: the replay holds latents of another encoder.
         """
-        self._check_encoder(encoder_id)
+        if "latent" in observation.keys():  # noqa: SIM118 (iterating over a TensorDict goes over its rows)
+            self._check_encoder(encoder_id)
         blank = torch.zeros_like(reward)
         self._write(observation, action, reward, terminated, torch.ones_like(done))
         self._write(final, torch.zeros_like(action), blank, torch.zeros_like(terminated), done)

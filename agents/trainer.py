@@ -321,6 +321,9 @@ class Trainer:
             "recent_returns",
         ):
             setattr(self, name, counters[name])
+        settled = self.pretrained and not (self.pretrainer and self.pretrainer.done)
+        if settled and self.encoder.training_mode != "cotrain" and self.encoder.identity() != self.encoder_id:
+            raise ValueError(f"{self.path}: its latents were made by another encoder than the one it holds.")
         self.wall_time = state["wall_time"]
         torch.set_rng_state(state["random"]["torch"].cpu())
         if state["random"]["cuda"] is not None:

@@ -15,11 +15,13 @@ class Encoder(nn.Module):
         training_mode: who trains it. "frozen": nobody, or pretraining once before the agent starts;
             "refresh": pretraining goes on with the agent's own rollouts; "cotrain": the agent's losses
             reach it, so features cannot be stored and are computed anew for every batch.
+        has_objective: whether it has a pretraining objective: `losses` and `update_teacher`, as in vjepa.py.
     """
 
     feature_dim: int
     clip_frames: int
     training_mode: str = "frozen"
+    has_objective: bool = False
 
     def forward(self, observation: Tensor) -> Tensor:
         """uint8 clips (B, F, 3, H, W), newest frame last, or states (B, n), to features (B, feature_dim)."""

@@ -104,6 +104,7 @@ class VJEPA(Encoder):
             raise ValueError(
                 f"V-JEPA sees motion between frames: encoder.vit.frames must be 2 or more, got {config.vit.frames}."
             )
+        self.has_objective = not isinstance(config, RandomConfig)
         self.config = config
         vit, width = config.vit, config.embedding_dim
         self.feature_dim, self.clip_frames, self.training_mode = width, vit.frames, config.training_mode

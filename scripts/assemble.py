@@ -123,8 +123,7 @@ def build(config: RunConfig) -> Parts:
     torch.manual_seed(config.seed)
     encoder = make_encoder(config.encoder, env.action_dim, len(env.state_names)).to(env.device)
     encoder.eval()
-    learns = type(config.encoder) is VJEPAConfig
-    pretrainer = Pretrainer(config.pretrain, encoder) if learns else None
+    pretrainer = Pretrainer(config.pretrain, encoder) if encoder.has_objective else None
     model = LatentModel(config.world_model, encoder.feature_dim, env.action_dim).to(env.device)
     model.eval()
     cotrained = [p for p in encoder.parameters() if p.requires_grad] if encoder.training_mode == "cotrain" else None

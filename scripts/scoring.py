@@ -25,11 +25,6 @@ def interval(returns: list[float]) -> list[float]:
     return [mean - half, mean + half]
 
 
-def plans(agent) -> bool:
-    """Whether the agent decides otherwise than by its policy alone."""
-    return hasattr(agent, "planner")
-
-
 def play(config: RunConfig, parts: Parts, how: str, progress=None) -> dict:
     """Plays `eval_episodes` episodes, the same starts for each of `WAYS`; returns what `evaluate` does.
 
@@ -77,7 +72,7 @@ def decisions_per_second(parts: Parts) -> float:
 
 def score_labels(agent) -> dict[str, str]:
     """The ways of acting that differ for this agent, with words for each."""
-    if not plans(agent):
+    if not agent.plans:
         return {"agent": "agent", "random": "random policy"}
     return {"agent": "agent, planning", "policy": "same agent without planning", "random": "random policy"}
 
