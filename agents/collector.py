@@ -58,9 +58,7 @@ class Collector:
             noise pushes for long enough to move a body, where white noise averages out.
     """
 
-    def __init__(
-        self, env: EnvBase, eyes: Eyes, replay: Replay, store_latents: bool, noise_correlation: float = 0.7
-    ):
+    def __init__(self, env: EnvBase, eyes: Eyes, replay: Replay, store_latents: bool, noise_correlation: float = 0.7):
         self.env, self.eyes, self.replay = env, eyes, replay
         self.store_latents = store_latents
         self.noise_correlation = noise_correlation
@@ -151,9 +149,7 @@ class Collector:
 
 
 @torch.no_grad()
-def evaluate(
-    env: EnvBase, encoder, policy: Policy | None, progress: Callable[[], None] | None = None
-) -> dict:
+def evaluate(env: EnvBase, encoder, policy: Policy | None, progress: Callable[[], None] | None = None) -> dict:
     """Plays one episode in every world.
 
     Args:
@@ -178,9 +174,7 @@ def evaluate(
     if "pixels" in observation.keys():
         frames.append(observation["pixels"][0].clone())
     while alive.any():
-        action = (
-            2 * torch.rand(spec.shape, device=env.device) - 1 if policy is None else policy(features, first)
-        )
+        action = 2 * torch.rand(spec.shape, device=env.device) - 1 if policy is None else policy(features, first)
         root = observation.clone(recurse=False)
         root["action"] = mean + scale * action
         stepped, following = env.step_and_maybe_reset(root)
@@ -188,9 +182,7 @@ def evaluate(
         returns += alive * after["reward"].squeeze(-1)
         if alive[0]:
             actions.append(action[0])
-            seen.append(
-                eyes.peek(after)[0] if "pixels" in after.keys() or not encoder.clip_frames else features[0]
-            )
+            seen.append(eyes.peek(after)[0] if "pixels" in after.keys() or not encoder.clip_frames else features[0])
             if frames:
                 frames.append(after["pixels"][0].clone())
         first = after["done"].squeeze(-1)

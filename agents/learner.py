@@ -138,11 +138,7 @@ class Learner:
         consistency = consistency / steps
         reward_loss = (flat_weights * reward_loss).sum() / steps
         value_loss = (flat_weights * value_loss).sum() / steps
-        loss = (
-            config.consistency_coef * consistency
-            + config.reward_coef * reward_loss
-            + config.value_coef * value_loss
-        )
+        loss = config.consistency_coef * consistency + config.reward_coef * reward_loss + config.value_coef * value_loss
         if extra_loss is not None:
             loss = loss + extra_loss
         self.model_optimizer.zero_grad(set_to_none=True)

@@ -41,11 +41,7 @@ class MPCAgent(Learner):
         batch, length = zs.shape[:2]
         flat = zs.flatten(0, 1)
         action, log_prob, _ = self.model.pi(flat)
-        q = (
-            self.model.q(flat, action)[torch.randperm(self.model.config.num_q)[:2]]
-            .mean(0)
-            .view(batch, length)
-        )
+        q = self.model.q(flat, action)[torch.randperm(self.model.config.num_q)[:2]].mean(0).view(batch, length)
         objective = self._scale(q) - self.config.entropy_coef * log_prob.view(batch, length)
         weights = self.config.rho ** torch.arange(length, device=zs.device)
         loss = -(weights * objective).mean()

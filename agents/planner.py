@@ -34,9 +34,7 @@ class PlannerConfig:
 
     def __post_init__(self):
         if not 0 <= self.policy_samples <= self.samples:
-            raise ValueError(
-                f"policy_samples ({self.policy_samples}) must be between 0 and samples ({self.samples})."
-            )
+            raise ValueError(f"policy_samples ({self.policy_samples}) must be between 0 and samples ({self.samples}).")
         if min(self.elites, self.iterations, self.horizon) < 1:
             raise ValueError(
                 f"elites ({self.elites}), iterations ({self.iterations}) and horizon ({self.horizon}) must be "

@@ -34,9 +34,7 @@ class Replay:
     def __init__(self, capacity: int, num_worlds: int, device: torch.device | str = "cpu"):
         self.rows = capacity // num_worlds
         if self.rows < 2:
-            raise ValueError(
-                f"A replay of {capacity} rows is too small for {num_worlds} worlds: give each at least 2."
-            )
+            raise ValueError(f"A replay of {capacity} rows is too small for {num_worlds} worlds: give each at least 2.")
         self.num_worlds = num_worlds
         self.device = torch.device(device)
         self.storage = LazyTensorStorage(self.rows * num_worlds, device=self.device)
@@ -48,9 +46,7 @@ class Replay:
 
     @property
     def _data(self) -> TensorDict:
-        return (
-            self.storage._storage
-        )  # the TensorDict itself: `storage[...]` with one index would copy every entry
+        return self.storage._storage  # the TensorDict itself: `storage[...]` with one index would copy every entry
 
     def __len__(self) -> int:
         """Rows that are filled."""
@@ -82,16 +78,14 @@ class Replay:
         Raises:
             StaleLatentsError: the replay holds latents of another encoder.
         """
-        if "latent" in observation.keys():  # noqa: SIM118 (iterating over a TensorDict goes over its rows)
+        if "latent" in observation.keys():
             self._check_encoder(encoder_id)
         blank = torch.zeros_like(reward)
         self._write(observation, action, reward, terminated, torch.ones_like(done))
         self._write(final, torch.zeros_like(action), blank, torch.zeros_like(terminated), done)
         self._episode += done
 
-    def _write(
-        self, observation: TensorDict, action: Tensor, reward: Tensor, terminated: Tensor, mask: Tensor
-    ) -> None:
+    def _write(self, observation: TensorDict, action: Tensor, reward: Tensor, terminated: Tensor, mask: Tensor) -> None:
         worlds = mask.nonzero().squeeze(-1)
         if worlds.numel() == 0:
             return
@@ -136,9 +130,7 @@ class Replay:
         when = first[:, None] + torch.arange(steps + 1, device=self.device)  # (B, T + 1)
         index = self._offset[world][:, None] + when % self.rows
         data = self._data
-        batch = TensorDict(
-            {key: data[key][index] for key in keys}, batch_size=[batch_size], device=self.device
-        )
+        batch = TensorDict({key: data[key][index] for key in keys}, batch_size=[batch_size], device=self.device)
         for key in ("action", "reward", "terminated"):
             batch[key] = data[key][index[:, :-1]]
         if clip_frames:

@@ -155,9 +155,7 @@ class WarpEnv(EnvBase):
         action: torch.Tensor = tensordict.get("action")  # (B, A)
         valid = action.isfinite().all(-1)  # (B,)
         if self.device.type == "cpu" and not valid.all():  # on CUDA asking would wait for the device
-            raise ValueError(
-                f"Actions must be finite; those of worlds {(~valid).nonzero()[:, 0].tolist()} are not."
-            )
+            raise ValueError(f"Actions must be finite; those of worlds {(~valid).nonzero()[:, 0].tolist()} are not.")
         self.sim.ctrl.copy_(action.nan_to_num().clamp(self.sim.ctrl_low, self.sim.ctrl_high))
         reward = torch.zeros(self.num_envs, device=self.device)
         for _ in range(self.action_repeat):
@@ -249,9 +247,7 @@ class WarpEnv(EnvBase):
 
 def _check_arguments(num_envs: int, action_repeat: int, observations: tuple[str, ...]) -> None:
     if num_envs < 1 or action_repeat < 1:
-        raise ValueError(
-            f"num_envs and action_repeat must be at least 1, got {num_envs} and {action_repeat}."
-        )
+        raise ValueError(f"num_envs and action_repeat must be at least 1, got {num_envs} and {action_repeat}.")
     if not observations:
         raise ValueError(f"An agent must see something: choose from {', '.join(OBSERVATIONS)}.")
     for name in observations:

@@ -261,9 +261,7 @@ class WarpSim:
         for name, tensor in own.items():
             if name not in state or state[name].shape != tensor.shape:
                 found = tuple(state[name].shape) if name in state else "nothing"
-                raise ValueError(
-                    f"Saved worlds do not fit: {name!r} should be {tuple(tensor.shape)}, got {found}."
-                )
+                raise ValueError(f"Saved worlds do not fit: {name!r} should be {tuple(tensor.shape)}, got {found}.")
         for name, tensor in own.items():
             tensor.copy_(state[name])
         self.forward()
@@ -318,7 +316,5 @@ def resolve_device(device: torch.device | str) -> torch.device:
     count = min(torch.cuda.device_count(), wp.get_cuda_device_count())
     index = found.index if found.index is not None else (torch.cuda.current_device() if count else 0)
     if index >= count:
-        raise ValueError(
-            f"Device {str(device)!r} is not there: this machine shows {count} CUDA devices. Use 'cpu'."
-        )
+        raise ValueError(f"Device {str(device)!r} is not there: this machine shows {count} CUDA devices. Use 'cpu'.")
     return torch.device("cuda", index)

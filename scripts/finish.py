@@ -15,6 +15,7 @@ import torch
 from agents.trainer import Trainer
 from assemble import Parts, TrainConfig, choice
 from probing import probe_table
+from run_folder import stage_bar
 from scoring import EVALUATION_SEED, WAYS, decisions_per_second, interval, play, print_scores, score_labels
 from viz.report import write_report
 from viz.video import write_mp4
@@ -28,8 +29,9 @@ def finish(config: TrainConfig, parts: Parts, trainer: Trainer, folder: Path) ->
     """Evaluates, draws and writes everything that a finished run leaves behind."""
     start = time.monotonic()
     torch.manual_seed(config.seed + EVALUATION_SEED)
-    print("Evaluating ...")
-    results = {how: play(config, parts, how) for how in WAYS}
+    decisions = len(WAYS) * parts.env.episode_steps
+    with stage_bar("evaluate", decisions) as bar:
+        results = {how: play(config, parts, how, bar.update) for how in WAYS}
     trainer.wall_time["evaluate"] = time.monotonic() - start
     start = time.monotonic()
     probes = probe_table(config, parts, trainer.replay, config.loop.noise)
@@ -59,7 +61,10 @@ def _imagine(config: TrainConfig, parts: Parts, trainer: Trainer, shown: dict, f
     with torch.no_grad():
         z = model.encode(batch["latent"][:, 0].float())
     decoder = Decoder(z.shape[-1], tuple(batch["pixels"].shape[2:])).to(device)
-    fit_decoder(decoder, z, batch["pixels"][:, 0], steps=config.decoder_steps)
+    with stage_bar("draw", config.decoder_steps) as bar:
+        fit_decoder(
+            decoder, z, batch["pixels"][:, 0], steps=config.decoder_steps, progress=lambda done, total: bar.update()
+        )
     frames, actions, features = shown["frames"], shown["actions"], shown["features"]
     length = min(_IMAGINED_STEPS, len(actions) // _IMAGINED_STRIPS)
     real, imagined = [], []

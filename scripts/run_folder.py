@@ -103,7 +103,17 @@ class MetricsLog:
 
 
 def progress_bar(steps: Iterable[int], name: str, first: int, total: int) -> Iterator[int]:
-    """Shows rate and time left; a line now and then where the output is no terminal."""
+    """Shows rate and time left of a stage: `steps` again, counted."""
+    bar = stage_bar(name, total, first)
+    try:
+        for step in steps:
+            yield step
+            bar.update()
+    finally:
+        bar.close()
+
+
+def stage_bar(name: str, total: int, first: int = 0) -> tqdm:
+    """A bar that shows rate and time left; a line now and then where the output is no terminal."""
     interval = 0.2 if sys.stderr.isatty() else 20.0
-    bar = tqdm(steps, desc=f"{name:>9}", initial=first, total=total, mininterval=interval, dynamic_ncols=True)
-    return iter(bar)
+    return tqdm(desc=f"{name:>9}", initial=first, total=total, mininterval=interval, dynamic_ncols=True)

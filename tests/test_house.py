@@ -74,9 +74,7 @@ def test_every_package_is_installed_by_name() -> None:
 def test_the_lock_holds_every_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
-    locked = {
-        canonical(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if line[:1] != "#"
-    }
+    locked = {canonical(line) for line in (ROOT / "requirements.lock").read_text().splitlines() if line[:1] != "#"}
     assert {canonical(one) for one in wanted} <= locked
 
 

@@ -87,9 +87,7 @@ def line_chart(
     curves = "".join(_curve(one, place_x, place_y) for one in series)
     labels = "".join(
         f'<span class="tick y" style="top:{place_y(y) / 10:.2f}%">{short_number(y)}</span>' for y in y_ticks
-    ) + "".join(
-        f'<span class="tick x" style="left:{place_x(x) / 10:.2f}%">{short_number(x)}</span>' for x in x_ticks
-    )
+    ) + "".join(f'<span class="tick x" style="left:{place_x(x) / 10:.2f}%">{short_number(x)}</span>' for x in x_ticks)
     data = {
         "x": [x_low, x_high],
         "xLabel": x_label,
@@ -163,8 +161,7 @@ def _legend(series: Sequence[Series], levels: Sequence[Level]) -> str:
         return ""
     items = [f'<li><i class="key {one.kind} c{one.color}"></i>{escape(one.name)}</li>' for one in series]
     items += [
-        f'<li><i class="key level"></i>{escape(level.name)} ({short_number(level.value)})</li>'
-        for level in levels
+        f'<li><i class="key level"></i>{escape(level.name)} ({short_number(level.value)})</li>' for level in levels
     ]
     return f'<ul class="legend">{"".join(items)}</ul>'
 

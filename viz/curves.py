@@ -90,9 +90,7 @@ def _x_key(rows: Sequence[dict[str, Any]], stage: str) -> str:
     return order[counts.index(max(counts))] if rows and max(counts) else ""
 
 
-def _points(
-    rows: Sequence[dict[str, Any]], stage: str, key: str, x_key: str
-) -> tuple[list[float], list[float]]:
+def _points(rows: Sequence[dict[str, Any]], stage: str, key: str, x_key: str) -> tuple[list[float], list[float]]:
     """The finite values of `key` in the lines of `stage`, with their places along x, rising."""
     x, y, offset, last = [], [], 0.0, 0.0
     for index, row in enumerate(row for row in rows if row.get("stage") == stage):

@@ -12,9 +12,7 @@ _MAX_EXAMPLES = 4
 _COLUMNS = 8
 _DIFFERENCE_GAIN = 2.0
 # From "the same" to "wholly different": dark violet, red, yellow, white. Brightness alone tells the order.
-_HEAT = np.array(
-    [[12, 8, 30], [120, 28, 109], [229, 92, 48], [251, 205, 70], [255, 255, 240]], dtype=np.float32
-)
+_HEAT = np.array([[12, 8, 30], [120, 28, 109], [229, 92, 48], [251, 205, 70], [255, 255, 240]], dtype=np.float32)
 
 
 def png_uri(picture: np.ndarray) -> str:

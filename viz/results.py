@@ -31,9 +31,7 @@ def headline(summary: dict[str, Any]) -> str:
     details = [] if low_high is None else [f"95% CI {_whole(low_high[0])} to {_whole(low_high[1])}"]
     details += [] if episodes is None else [f"{episodes:.0f} episodes"]
     figure = f'<div class="big">{_whole(mean)}<small>mean return</small></div>'
-    return (
-        f'{figure}<p class="muted">{escape(", ".join(details))}</p><p>{escape(_verdict(summary, mean))}</p>'
-    )
+    return f'{figure}<p class="muted">{escape(", ".join(details))}</p><p>{escape(_verdict(summary, mean))}</p>'
 
 
 def _verdict(summary: dict[str, Any], mean: float) -> str:
@@ -61,9 +59,7 @@ def scores(summary: dict[str, Any]) -> str:
         ("agent without planning", 2, "no_planning_return"),
         ("random policy", 5, "random_return"),
     ]
-    found = [
-        (name, color, key) for name, color, key in rows if number(summary.get(f"{key}_mean")) is not None
-    ]
+    found = [(name, color, key) for name, color, key in rows if number(summary.get(f"{key}_mean")) is not None]
     if not found:
         return ""
     values = [value for *_, key in found for value in _all_values(summary, key)]

@@ -63,8 +63,7 @@ class Decoder(nn.Module):
         shrink = 2**_UPSAMPLINGS
         if height % shrink or width % shrink or min(frame_shape) < 1:
             raise ValueError(
-                f"Expected a frame_shape (C, H, W) with H and W multiples of {shrink}, "
-                f"got {tuple(frame_shape)}."
+                f"Expected a frame_shape (C, H, W) with H and W multiples of {shrink}, got {tuple(frame_shape)}."
             )
         self.latent_dim = latent_dim
         self.frame_shape = (channels, height, width)
@@ -144,9 +143,7 @@ def fit_decoder(
     device = decoder.mean_frame.device
     config = decoder.config
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.lr, total_steps=max(steps, 1), pct_start=0.1
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=max(steps, 1), pct_start=0.1)
     draw_on = generator.device if generator is not None else "cpu"
     losses = []
     decoder.train()
@@ -211,6 +208,5 @@ def _check_pairs(decoder: Decoder, latents: Tensor, frames: Tensor) -> None:
         raise ValueError(f"Expected frames (N, {expected}) with N at least 1, got {tuple(frames.shape)}.")
     if latents.shape != (len(frames), decoder.latent_dim):
         raise ValueError(
-            f"Expected latents ({len(frames)}, {decoder.latent_dim}), one for each frame, "
-            f"got {tuple(latents.shape)}."
+            f"Expected latents ({len(frames)}, {decoder.latent_dim}), one for each frame, got {tuple(latents.shape)}."
         )

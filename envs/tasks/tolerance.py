@@ -41,8 +41,7 @@ def tolerance(
     least_is_zero = sigmoid in _ZERO_AT_MARGIN
     if not (0 <= value_at_margin < 1 if least_is_zero else 0 < value_at_margin < 1):
         raise ValueError(
-            f"value_at_margin of {sigmoid!r} must lie in {'[' if least_is_zero else '('}0, 1), "
-            f"got {value_at_margin}."
+            f"value_at_margin of {sigmoid!r} must lie in {'[' if least_is_zero else '('}0, 1), got {value_at_margin}."
         )
     distance = torch.where(x < lower, lower - x, x - upper) / margin
     return torch.where(inside, 1.0, SIGMOIDS[sigmoid](distance, value_at_margin))

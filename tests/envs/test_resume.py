@@ -22,9 +22,7 @@ def play(env: WarpEnv, actions: torch.Tensor) -> TensorDictBase:
 def test_fifty_steps_after_a_restore_are_the_same_fifty(task):
     env, fresh = make_env(task, WORLDS, seed=3), make_env(task, WORLDS, seed=4)
     env.episode_steps = fresh.episode_steps = 30  # an episode ends within the fifty steps
-    actions = (
-        2 * torch.rand(10 + STEPS, WORLDS, env.action_dim, generator=torch.Generator().manual_seed(0)) - 1
-    )
+    actions = 2 * torch.rand(10 + STEPS, WORLDS, env.action_dim, generator=torch.Generator().manual_seed(0)) - 1
     env.reset()
     play(env, actions[:10])
     saved = save(env.worlds_state())  # through safetensors, as a checkpoint would

@@ -102,9 +102,7 @@ def test_an_episode_ends_with_its_own_observation_and_the_next_starts_with_anoth
 
 def test_worlds_end_and_reset_alone(env):
     root = env.reset()
-    root = (
-        env.step_mdp(env.step(root.set("action", actions(env, 1)[0]))) if hasattr(env, "step_mdp") else root
-    )
+    root = env.step_mdp(env.step(root.set("action", actions(env, 1)[0]))) if hasattr(env, "step_mdp") else root
     before = env.observe()
     mask = torch.tensor([[False], [True], [False], [False]])
     after = env.reset(before.clone().set("_reset", mask))

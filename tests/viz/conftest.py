@@ -40,9 +40,7 @@ def _metrics(generator: np.random.Generator) -> list[dict]:
         rows[-1] |= {"wall_s": 4.0 * update, "updates_per_s": 7 + generator.normal() / 3}
         rows[-1] |= {"episode_return": max(0.0, level + 60 * generator.normal())}
         for name, size in (("consistency", 0.02), ("reward", 1.5), ("value", 2.5), ("policy", 1.0)):
-            rows[-1][f"{name}_loss"] = (
-                size * (0.2 + math.exp(-4 * share)) * math.exp(0.2 * generator.normal())
-            )
+            rows[-1][f"{name}_loss"] = size * (0.2 + math.exp(-4 * share)) * math.exp(0.2 * generator.normal())
         if update % 32 == 0:
             rows.append({"stage": "eval", "env_frames": 500 * update, "eval_return_mean": level + 15})
     return rows

@@ -70,9 +70,7 @@ def test_the_same_generator_gives_the_same_losses():
 
 def test_constant_pictures_and_latents_stay_finite():
     decoder = Decoder(5, (3, 16, 16), SMALL)
-    losses = fit_decoder(
-        decoder, torch.ones(4, 5), torch.full((4, 3, 16, 16), 9).byte(), steps=3, batch_size=2
-    )
+    losses = fit_decoder(decoder, torch.ones(4, 5), torch.full((4, 3, 16, 16), 9).byte(), steps=3, batch_size=2)
     assert torch.tensor(losses).isfinite().all()
     assert (decoder.decode(torch.ones(1, 5)).float() - 9).abs().max() <= 1
     assert fit_decoder(decoder, torch.ones(4, 5), torch.zeros(4, 3, 16, 16).byte(), steps=0) == []

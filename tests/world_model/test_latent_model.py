@@ -107,9 +107,7 @@ def test_parameters_belong_to_the_model_or_to_the_policy(model):
     assert not trained & policy and trained | policy == everything
 
 
-@pytest.mark.parametrize(
-    ("size", "millions"), [("xs", (0.05, 0.3)), ("m", (3, 8)), ("l", (14, 25)), ("xl", (38, 60))]
-)
+@pytest.mark.parametrize(("size", "millions"), [("xs", (0.05, 0.3)), ("m", (3, 8)), ("l", (14, 25)), ("xl", (38, 60))])
 def test_sizes_are_what_they_are_called(size, millions):
     with torch.device("meta"):
         made = LatentModel(WORLD_MODELS[size](), 512, 6)
