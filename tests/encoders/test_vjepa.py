@@ -57,6 +57,7 @@ def encoder(data, **changes) -> VJEPA:
 TERMS = {
     "jepa_coef": "vjepa_loss",
     "future_coef": "future_loss",
+    "contrast_coef": "contrast_loss",
     "reward_coef": "reward_loss",
     "variance_coef": "variance_loss",
     "covariance_coef": "covariance_loss",
@@ -138,7 +139,7 @@ def test_pretraining_learns_where_the_dot_is(data):
     made = encoder(data)
     untrained = copy.deepcopy(made)
     rows = train(made, data, steps=120)
-    for name in ("vjepa_loss", "future_loss", "reward_loss"):
+    for name in ("future_loss", "contrast_loss", "reward_loss"):
         assert rows[-1][name] < 0.7 * rows[0][name], name
     assert rows[-1]["effective_rank"] > 2
     held = rollouts(300, seed=2)
