@@ -1,10 +1,12 @@
 """Acting in batches of worlds: the clips that an encoder reads, data collection, and evaluation."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
+from torchrl.data import Bounded
 from torchrl.envs import EnvBase
 
 from agents.replay import Replay
@@ -41,9 +43,17 @@ class Eyes:
     @torch.no_grad()
     def peek(self, observation: TensorDictBase) -> Tensor:
         """Features of an observation that follows the present one, without moving on to it."""
-        if not self.encoder.clip_frames:
+        if self.clip is None:  # an encoder that reads the state keeps no clip
             return self.encoder(observation["state"])
         return self.encoder(torch.cat([self.clip[:, 1:], observation["pixels"].unsqueeze(1)], 1))
+
+
+def action_range(env: EnvBase) -> tuple[Tensor, Tensor]:
+    """Middle and half width of the env's action bounds, (B, A) each: agents act in [-1, 1]."""
+    spec = env.action_spec
+    assert isinstance(spec, Bounded), spec
+    low, high = spec.low, spec.high
+    return (high + low) / 2, (high - low) / 2
 
 
 class Collector:
@@ -59,11 +69,12 @@ class Collector:
     """
 
     def __init__(self, env: EnvBase, eyes: Eyes, replay: Replay, store_latents: bool, noise_correlation: float = 0.7):
-        self.env, self.eyes, self.replay = env, eyes, replay
+        self.env: Any = env  # besides EnvBase's: counters, observe, worlds_state, load_worlds_state
+        self.eyes, self.replay = eyes, replay
         self.store_latents = store_latents
         self.noise_correlation = noise_correlation
         spec = env.action_spec
-        self._action_mean, self._action_scale = (spec.high + spec.low) / 2, (spec.high - spec.low) / 2
+        self._action_mean, self._action_scale = action_range(env)
         self.observation = env.reset()
         batch = self.observation.batch_size[0]
         self.first = torch.ones(batch, dtype=torch.bool, device=env.device)
@@ -163,7 +174,7 @@ def evaluate(env: EnvBase, encoder, policy: Policy | None, progress: Callable[[]
         the features (T + 1, F).
     """
     spec = env.action_spec
-    mean, scale = (spec.high + spec.low) / 2, (spec.high - spec.low) / 2
+    mean, scale = action_range(env)
     eyes = Eyes(encoder)
     observation = env.reset()
     first = torch.ones(observation.batch_size, dtype=torch.bool, device=env.device)

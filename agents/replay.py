@@ -90,12 +90,12 @@ class Replay:
         if worlds.numel() == 0:
             return
         index = self._offset[worlds] + self._written[worlds] % self.rows
-        row = observation[worlds].clone(recurse=False)
+        row = TensorDict({key: value[worlds] for key, value in observation.items()}, batch_size=[len(worlds)])
         row["action"], row["reward"], row["terminated"] = action[worlds], reward[worlds], terminated[worlds]
         row["episode"] = self._episode[worlds]
         if len(self.storage) == 0:  # the storage takes its shapes from the first row it sees
             self._allocate(row[:1])
-        self.storage.set(index, row.to(self.device))
+        self.storage.set(index, row.to(self.device))  # pyright: ignore[reportArgumentType]
         self._written[worlds] += 1
 
     def _check_encoder(self, encoder_id: str) -> None:

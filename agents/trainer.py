@@ -219,7 +219,7 @@ class Trainer:
             losses = self.encoder.losses(
                 batch["frames"][:, : frames + steps], batch["action"][:, :steps], batch["reward"][:, :steps]
             )
-            extra = sum(losses.values())
+            extra = torch.stack(list(losses.values())).sum()
             self.encoder.update_teacher(0.5)
         return torch.cat([first[:, None], rest], 1), extra, batch
 
@@ -247,6 +247,7 @@ class Trainer:
         self._log("train", row)
 
     def _log_evaluation(self) -> None:
+        assert self.evaluate is not None
         self._log("eval", self.evaluate())
 
     @contextmanager

@@ -35,6 +35,9 @@ class Encoder(nn.Module):
             reward: rewards (N,).
         """
 
+    def fit_like(self, other: "Encoder") -> None:
+        """Takes over what another encoder of the same class was fitted with: nothing by default."""
+
     def identity(self) -> str:
         """Hash of all that the features depend on: two encoders with one identity give the same features."""
         # The layers too: attention heads, strides or activations may change and the weights' shapes not.

@@ -75,7 +75,7 @@ class Pretrainer:
             frames, action, reward = sample()
             self._set_lr(lr, steps)
             losses = self.encoder.losses(frames, action, reward)
-            loss = sum(losses.values())
+            loss = torch.stack(list(losses.values())).sum()
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()

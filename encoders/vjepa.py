@@ -145,6 +145,11 @@ class VJEPA(Encoder):
         for components, values in ((self.frame_components, now), (self.change_components, now - before)):
             components.copy_(whitening(values, components.shape[1]))
 
+    def fit_like(self, other: "VJEPA") -> None:
+        """Takes over what another encoder's features were fitted with."""
+        self.mean_frame.copy_(other.mean_frame)
+        self.pixel_std.copy_(other.pixel_std)
+
     def normalise(self, clip: Tensor) -> Tensor:
         """uint8 frames (..., 3, H, W) to float: the mean frame of the rollouts taken off, unit variance.
 
@@ -177,7 +182,7 @@ class VJEPA(Encoder):
         tokens = self.vit.embed(clip)
         embedding = self.head(self.vit.encode(tokens))  # (B, E)
         with torch.no_grad():
-            taught = self.teacher(clip) if config.jepa_coef or config.contrast_coef else None  # (B, N, D)
+            taught = self.teacher(clip)  # (B, N, D)
         losses = self._collapse_losses(embedding)
         if config.jepa_coef:
             count = max(1, round(config.jepa_share * len(clip)))
@@ -294,6 +299,8 @@ class EmbeddingHead(nn.Module):
 
 class Predictor(nn.Module):
     """Predicts hidden tokens from visible ones and the positions of both."""
+
+    positions: Tensor
 
     def __init__(self, vit: ViTConfig, dim: int, depth: int):
         super().__init__()

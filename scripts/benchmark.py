@@ -115,7 +115,7 @@ def _warp_rows(config: BenchmarkConfig, count: int, device: torch.device) -> lis
     spec = env.action_spec
 
     def physics() -> None:
-        env.sim.ctrl.copy_(spec.low + (spec.high - spec.low) * torch.rand(spec.shape, device=device))
+        env.sim.ctrl.copy_(spec.rand())
         env.sim.step()
 
     def both() -> None:
@@ -141,7 +141,8 @@ def _dm_control_rows(config: BenchmarkConfig) -> list[dict]:
     one = DMControlEnv(config.task, config.seed, action_repeat=1)
     many = DMControlEnv(config.task, config.seed, config.env.action_repeat)
     cpu, render = torch.device("cpu"), config.env.render
-    one.reset(), many.reset()
+    one.reset()
+    many.reset()
 
     def step(env: DMControlEnv) -> None:
         action = env.action_low + (env.action_high - env.action_low) * torch.rand(len(env.action_low)).numpy()

@@ -60,11 +60,13 @@ def _imagine(config: TrainConfig, parts: Parts, trainer: Trainer, shown: dict, f
     batch = trainer.replay.sample(6000, 1, ("latent", "pixels"))
     with torch.no_grad():
         z = model.encode(batch["latent"][:, 0].float())
-    decoder = Decoder(z.shape[-1], tuple(batch["pixels"].shape[2:])).to(device)
+    decoder = Decoder(z.shape[-1], (3, config.env.render.height, config.env.render.width)).to(device)
     with stage_bar("draw", config.decoder_steps) as bar:
-        fit_decoder(
-            decoder, z, batch["pixels"][:, 0], steps=config.decoder_steps, progress=lambda done, total: bar.update()
-        )
+
+        def advance(done: int, total: int) -> None:
+            bar.update()
+
+        fit_decoder(decoder, z, batch["pixels"][:, 0], steps=config.decoder_steps, progress=advance)
     frames, actions, features = shown["frames"], shown["actions"], shown["features"]
     length = min(_IMAGINED_STEPS, len(actions) // _IMAGINED_STRIPS)
     real, imagined = [], []

@@ -62,8 +62,7 @@ def _untrained(config: RunConfig, parts: Parts, replay: Replay):
     torch.manual_seed(config.seed)
     env = parts.env
     untrained = make_encoder(config.encoder, env.action_dim, len(env.state_names)).to(env.device)
-    untrained.mean_frame.copy_(parts.encoder.mean_frame)
-    untrained.pixel_std.copy_(parts.encoder.pixel_std)
+    untrained.fit_like(parts.encoder)
     return untrained.eval()
 
 

@@ -99,7 +99,7 @@ class LatentModel(nn.Module):
         self._q = EnsembleMLP(config.num_q, latent + action_dim, hidden, config.bins, config.dropout)
         self.apply(_init_linear)
         for head in (self._reward[-1], self._q.output):  # every reward and value starts at zero
-            nn.init.zeros_(head.weight)
+            head.get_parameter("weight").data.zero_()
         self._target_q = copy.deepcopy(self._q).requires_grad_(False)
 
     def train(self, mode: bool = True) -> "LatentModel":

@@ -86,6 +86,8 @@ class TwoHot(nn.Module):
     A classification loss keeps gradients of one size whatever the scale of rewards and values.
     """
 
+    centres: Tensor
+
     def __init__(self, bins: int = 101, low: float = -10.0, high: float = 10.0):
         super().__init__()
         self.bins, self.low, self.high = bins, low, high
