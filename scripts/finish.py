@@ -102,7 +102,7 @@ def _summary(config: TrainConfig, parts: Parts, trainer: Trainer, results: dict,
         "wall_time_s": wall_time | {"total": round(sum(wall_time.values()), 1)},
         "hardware": hardware(config.device),
         "versions": versions(),
-        "git_commit": git_commit(),
+        "git_commit": _COMMIT,
         "command": shlex.join(["python", *sys.argv]),
         "probes": probes,
     }
@@ -148,3 +148,7 @@ def git_commit() -> str:
         return commit + ("+changes" if commit and git("status", "--porcelain", "--untracked-files=no") else "")
     except OSError:
         return ""
+
+
+# Read when the run starts: a commit made while it runs is not the code that ran.
+_COMMIT = git_commit()

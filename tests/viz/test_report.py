@@ -132,7 +132,7 @@ def test_values_of_a_wrong_kind_are_left_out(run_dir):
         for wrong in (None, "x", [], {}, [None, "x"], {"a": [1]}, float("nan"), -1e300, True):
             (run_dir / "summary.json").write_text(original)
             _change(run_dir, **{key: wrong})
-            _parse(run_dir)
+            assert _parse(run_dir).text, (key, wrong)
 
 
 def test_metrics_of_every_kind_are_drawn_or_left_out(run_dir):
