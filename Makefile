@@ -33,17 +33,21 @@ setup: .venv/ready
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
+.venv/extras: .venv/ready extras.lock
+	$(PIP) install --no-deps --requirement extras.lock
+	@touch $@
+
 demo: setup
 	$(BIN)/python scripts/train.py preset=demo $(ARGS)
 
-test: setup
+test: .venv/extras
 	$(BIN)/python -m pytest $(ARGS)
 
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-check: setup
+check: .venv/extras
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright

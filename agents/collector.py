@@ -11,6 +11,8 @@ from torchrl.envs import EnvBase
 
 from agents.replay import Replay
 
+_UNLIMITED = 1e10  # MuJoCo's largest number, which dm_control gives as the bound of what has none
+
 Policy = Callable[[Tensor, Tensor], Tensor]
 """features (B, F), `first` (B,) -> actions (B, A) in [-1, 1]."""
 
@@ -49,10 +51,13 @@ class Eyes:
 
 
 def action_range(env: EnvBase) -> tuple[Tensor, Tensor]:
-    """Middle and half width of the env's action bounds, (B, A) each: agents act in [-1, 1]."""
+    """Middle and half width of the env's action bounds, (B, A) each: agents act in [-1, 1].
+
+    An actuator without limits, as in lqr, is used between -1 and 1.
+    """
     spec = env.action_spec
     assert isinstance(spec, Bounded), spec
-    low, high = spec.low, spec.high
+    low, high = (bound.where(bound.abs() < _UNLIMITED, bound.sign()) for bound in (spec.low, spec.high))
     return (high + low) / 2, (high - low) / 2
 
 
@@ -130,7 +135,7 @@ class Collector:
         self.replay.add(now, action, reward, terminated, done, final, encoder_id)
 
     def _row(self, observation: TensorDictBase) -> TensorDict:
-        keys = [key for key in ("pixels", "state") if key in observation.keys()]
+        keys = [key for key in ("pixels", "state", "behaviour") if key in observation.keys()]
         return TensorDict({key: observation[key] for key in keys}, batch_size=observation.batch_size)
 
     def look_again(self) -> None:
@@ -157,6 +162,11 @@ class Collector:
         self.eyes.clip = state["clip"]
         self.features, self.first = state["features"], state["first"]
         self.noise, self.returns = state["noise"], state["returns"]
+        if not self.env.resumes_exactly:  # other episodes have begun
+            self.replay.cut()
+            self.first, self.eyes.clip = torch.ones_like(self.first), None
+            self.returns = torch.zeros_like(self.returns)
+            self.features = self.eyes.see(self.observation, self.first)
 
 
 @torch.no_grad()

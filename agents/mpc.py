@@ -15,7 +15,7 @@ class MPCConfig(LearnerConfig):
     """The agent that plans with MPPI through the latent model."""
 
     planner: PlannerConfig = field(default_factory=PlannerConfig)
-    """The planner used in evaluation."""
+    """The planner, in evaluation and, with plan_in_training, while collecting."""
     plan_in_training: bool = True
     """Plan while collecting data too; otherwise the policy collects, which costs far less."""
 

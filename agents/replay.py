@@ -85,6 +85,10 @@ class Replay:
         self._write(final, torch.zeros_like(action), blank, torch.zeros_like(terminated), done)
         self._episode += done
 
+    def cut(self) -> None:
+        """Ends every world's episode here: what is written next belongs to others."""
+        self._episode += 1
+
     def _write(self, observation: TensorDict, action: Tensor, reward: Tensor, terminated: Tensor, mask: Tensor) -> None:
         worlds = mask.nonzero().squeeze(-1)
         if worlds.numel() == 0:

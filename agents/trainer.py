@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agents.checkpoint import fitting, load_checkpoint, save_checkpoint
 from agents.collector import Collector
+from agents.encoder_training import EncoderTraining
 from agents.learner import Learner
 from agents.replay import Replay
 
@@ -78,6 +79,7 @@ class Trainer:
         self.encoder = collector.eyes.encoder
         self.agent = agent
         self.pretrainer = pretrainer
+        self.encoder_training = EncoderTraining(collector, pretrainer)
         self.log, self.progress, self.path, self.evaluate = log, progress, path, evaluate
         self.log_state = log_state or (lambda: 0)
         self.decisions = self.updates = self.refreshes_done = 0
@@ -113,11 +115,11 @@ class Trainer:
     def _pretrain(self) -> None:
         if self.pretrained:
             return
-        if self.encoder.clip_frames and not (self.pretrainer and self.pretrainer.done):
-            self.encoder.fit(*self._some_rollouts(4096))
+        if not (self.pretrainer and self.pretrainer.done):
+            self.encoder_training.fit()
         if self.pretrainer:
             self._train_encoder("pretrain", self.pretrainer.config.steps, self.pretrainer.config.lr)
-        self._encode_again()
+        self.encoder_id = self.encoder_training.settle()
         self.pretrained = True
         self.save()
 
@@ -152,22 +154,15 @@ class Trainer:
     def _refresh(self) -> None:
         config = self.pretrainer.config
         if self.pretrainer.done == 0:
-            self.encoder.fit_targets(*self._some_rollouts(4096))
+            self.encoder_training.fit_targets()
         self._train_encoder("refresh", config.refresh_steps, config.refresh_lr)
-        self._encode_again()
+        self.encoder_id = self.encoder_training.settle()
         self.refreshes_done += 1
         self.save()
 
     def _train_encoder(self, stage: str, steps: int, lr: float) -> None:
         """Trains the encoder on what replay holds."""
-        config = self.pretrainer.config
-        clip_frames = self.encoder.clip_frames
-
-        def sample() -> tuple[Tensor, Tensor, Tensor]:
-            batch = self.replay.sample(config.batch_size, config.future_steps, (), clip_frames)
-            return batch["frames"], batch["action"], batch["reward"]
-
-        training = self.pretrainer.train(sample, steps, lr)
+        training = self.pretrainer.train(self.encoder_training.sample, steps, lr)
         for _ in self.progress(range(self.pretrainer.done, steps), stage, self.pretrainer.done, steps):
             metrics = next(training)
             if metrics is not None:
@@ -175,13 +170,6 @@ class Trainer:
             if self.pretrainer.done < steps:
                 self._save_if_due()
         next(training, None)  # ends the phase
-
-    def _encode_again(self) -> None:
-        """Everything stored and everything in sight, with the encoder as it is now."""
-        self.encoder_id = self.encoder.identity()
-        if self.collector.store_latents and self.encoder.clip_frames:
-            self.replay.reencode(self.encoder, self.encoder_id)
-            self.collector.look_again()
 
     # ---- steps ----
 
@@ -200,33 +188,8 @@ class Trainer:
             batch = self.replay.sample(config.batch_size, length, ("latent",))
             features, extra = batch["latent"].float(), None
         else:
-            features, extra, batch = self._encode_batch(config.batch_size, length)
+            features, extra, batch = self.encoder_training.encode_batch(config.batch_size, length)
         return self.agent.update(features, batch["action"], batch["reward"], batch["terminated"], extra)
-
-    def _encode_batch(self, batch_size: int, length: int):
-        """Features with a gradient for the first observation, which the model is unrolled from."""
-        frames = self.encoder.clip_frames
-        batch = self.replay.sample(batch_size, length, () if frames else ("state",), frames)
-        self.encoder.train()
-        clips = batch["frames"].unfold(1, frames, 1).movedim(-1, 2)  # (B, L + 1, F, 3, H, W)
-        first = self.encoder(clips[:, 0])
-        with torch.no_grad():
-            rest = self.encoder(clips[:, 1:].flatten(0, 1)).unflatten(0, (batch_size, length))
-        self.encoder.eval()
-        extra = None
-        if self.pretrainer is not None:  # the encoder's own objective stays beside the agent's
-            steps = min(self.pretrainer.config.future_steps, length)
-            losses = self.encoder.losses(
-                batch["frames"][:, : frames + steps], batch["action"][:, :steps], batch["reward"][:, :steps]
-            )
-            extra = torch.stack(list(losses.values())).sum()
-            self.encoder.update_teacher(0.5)
-        return torch.cat([first[:, None], rest], 1), extra, batch
-
-    def _some_rollouts(self, count: int) -> tuple[Tensor, Tensor]:
-        """Random pairs of successive frames, uint8 (N, 2, 3, H, W), and rewards (N,)."""
-        batch = self.replay.sample(count, 1, (), 1)
-        return batch["frames"], batch["reward"][:, 0]
 
     # ---- records ----
 
@@ -312,18 +275,10 @@ class Trainer:
         with fitting(self.path):
             self._load_parts(state)
         counters = state["counters"]
-        for name in (
-            "decisions",
-            "updates",
-            "refreshes_done",
-            "pretrained",
-            "owed",
-            "encoder_id",
-            "recent_returns",
-        ):
+        for name in ("decisions", "updates", "refreshes_done", "pretrained", "owed", "encoder_id", "recent_returns"):
             setattr(self, name, counters[name])
         settled = self.pretrained and not (self.pretrainer and self.pretrainer.done)
-        if settled and self.encoder.training_mode != "cotrain" and self.encoder.identity() != self.encoder_id:
+        if settled and not self.encoder.trained_by_agent and self.encoder.identity() != self.encoder_id:
             raise ValueError(f"{self.path}: its latents were made by another encoder than the one it holds.")
         self.wall_time = state["wall_time"]
         torch.set_rng_state(state["random"]["torch"].cpu())
@@ -336,5 +291,5 @@ class Trainer:
         self.agent.load_state_dict(state["agent"])
         if self.pretrainer:
             self.pretrainer.load_state_dict(state["pretrainer"])
-        self.collector.load_state_dict(state["collector"])
         self.replay.load_state_dict(state["replay"])
+        self.collector.load_state_dict(state["collector"])

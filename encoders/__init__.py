@@ -1,13 +1,27 @@
 """Encoders: observations to the features that an agent learns from."""
 
 from encoders.base import Encoder
-from encoders.baselines import CNNConfig, CNNEncoder, StateConfig, StateEncoder
-from encoders.vjepa import VJEPA, RandomConfig, VJEPAConfig
+from encoders.baselines import CNNConfig, CNNEncoder, PixelsConfig, PixelsEncoder, StateConfig, StateEncoder
+from encoders.internvideo import InternVideo, InternVideoConfig
+from encoders.internvideo2 import InternVideo2, InternVideo2Config
+from encoders.lejepa import LeJEPA, LeJEPAConfig
+from encoders.pretrained import Pretrained, PretrainedConfig
+from encoders.vicreg import VICReg, VICRegConfig
+from encoders.video import RandomConfig, RandomEncoder
+from encoders.videomae import VideoMAE, VideoMAEConfig
+from encoders.vjepa import VJEPA, VJEPAConfig
 
 ENCODERS: dict[str, tuple[type, type[Encoder]]] = {
     "vjepa": (VJEPAConfig, VJEPA),
-    "random": (RandomConfig, VJEPA),
+    "videomae": (VideoMAEConfig, VideoMAE),
+    "internvideo": (InternVideoConfig, InternVideo),
+    "internvideo2": (InternVideo2Config, InternVideo2),
+    "lejepa": (LeJEPAConfig, LeJEPA),
+    "vicreg": (VICRegConfig, VICReg),
+    "pretrained": (PretrainedConfig, Pretrained),
+    "random": (RandomConfig, RandomEncoder),
     "cnn": (CNNConfig, CNNEncoder),
+    "pixels": (PixelsConfig, PixelsEncoder),
     "state": (StateConfig, StateEncoder),
 }
 """Name -> config and class. A class takes (config, action_dim, state_dim)."""

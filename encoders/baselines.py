@@ -1,10 +1,12 @@
-"""Encoders to compare with: a convolutional network trained by the agent, and the simulator's state."""
+"""Encoders to compare with: a convolutional network trained by the agent, raw pixels, and the simulator's state."""
 
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from encoders.base import Encoder
+from encoders.base import Encoder, check_frames
+from encoders.readout import CompressedReadout, fit_readout
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,11 @@ class CNNConfig:
 class CNNEncoder(Encoder):
     """Four convolutions over stacked frames (Hansen et al. 2024, without the random shift)."""
 
-    training_mode = "cotrain"
+    training_mode = "finetune"
 
     def __init__(self, config: CNNConfig, action_dim: int, state_dim: int):
         super().__init__()
-        self.clip_frames = config.frames
+        self.clip_frames, self.image_size = config.frames, config.image_size
         width = config.channels
         self.net = nn.Sequential(
             nn.Conv2d(3 * config.frames, width, 7, 2),
@@ -36,18 +38,74 @@ class CNNEncoder(Encoder):
             nn.Conv2d(width, width, 3, 2),
             nn.ReLU(),
             nn.Conv2d(width, width, 3),
-            nn.Flatten(),
         )
         side = config.image_size
         for kernel, stride in ((7, 2), (5, 2), (3, 2), (3, 1)):
             side = (side - kernel) // stride + 1
         if side < 1:
-            raise ValueError(f"encoder.image_size={config.image_size}: too small for the convolutions, use 32 or more.")
-        self.feature_dim = width * side * side
+            raise ValueError(f"encoder.image_size={config.image_size}: too small for the convolutions, use 39 or more.")
+        self.feature_dim, self.token_grid = width * side * side, (1, side, side)
 
     def forward(self, observation: Tensor) -> Tensor:
         """uint8 clips (B, F, 3, H, W) to features (B, feature_dim)."""
+        return self._map(observation).flatten(1)
+
+    def tokens(self, observation: Tensor) -> Tensor:
+        """uint8 clips (B, F, 3, H, W) to the places of the last map, (B, N, channels)."""
+        return self._map(observation).flatten(2).transpose(1, 2)
+
+    def _map(self, observation: Tensor) -> Tensor:
+        check_frames(observation, self.clip_frames, self.image_size, self.image_size)
         return self.net(observation.flatten(1, 2).float() / 255 - 0.5)
+
+
+@dataclass(frozen=True)
+class PixelsConfig:
+    """Principal components of small frames, fitted on rollouts: what needs no network."""
+
+    image_size: int = 64
+    """Height and width of a frame, in pixels."""
+    frames: int = 4
+    """Frames F of a clip."""
+    pool: int = 2
+    """Pixels, in height and width, averaged to one."""
+    components: int = 256
+    """Principal components of the clip that the agent receives, of unit variance."""
+
+    def __post_init__(self):
+        if self.image_size % self.pool:
+            raise ValueError(f"image_size ({self.image_size}) must be a multiple of pool ({self.pool}).")
+
+
+class PixelsEncoder(Encoder):
+    """Averaged frames, one token each, compressed."""
+
+    fits_readout = True
+
+    def __init__(self, config: PixelsConfig, action_dim: int, state_dim: int):
+        super().__init__()
+        self.config = config
+        self.clip_frames, self.token_grid = config.frames, (config.frames, 1, 1)
+        pixels = 3 * (config.image_size // config.pool) ** 2
+        self.readout = CompressedReadout(config.frames, pixels, config.components, 0)
+        self.feature_dim = self.readout.feature_dim
+
+    def extra_repr(self) -> str:
+        return f"pool={self.config.pool}"
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """uint8 clips (B, F, 3, H, W) to components (B, feature_dim)."""
+        return self.readout(self.tokens(observation))
+
+    def tokens(self, observation: Tensor) -> Tensor:
+        """uint8 clips (B, F, 3, H, W) to small frames as rows, (B, F, 3 H W / pool^2)."""
+        check_frames(observation, self.clip_frames, self.config.image_size, self.config.image_size)
+        frames = observation.flatten(0, 1).float() / 255
+        return F.avg_pool2d(frames, self.config.pool).flatten(1).unflatten(0, observation.shape[:2])
+
+    def fit_readout(self, clips: Tensor) -> None:
+        """Fits the components to clips, uint8 (N, F, 3, H, W)."""
+        fit_readout(self.readout, self.tokens, clips)
 
 
 @dataclass(frozen=True)
@@ -59,6 +117,7 @@ class StateEncoder(Encoder):
     """The identity."""
 
     clip_frames = 0
+    token_grid = (1, 1, 1)
 
     def __init__(self, config: StateConfig, action_dim: int, state_dim: int):
         super().__init__()
@@ -67,3 +126,7 @@ class StateEncoder(Encoder):
     def forward(self, observation: Tensor) -> Tensor:
         """States (B, n), unchanged."""
         return observation
+
+    def tokens(self, observation: Tensor) -> Tensor:
+        """States (B, n) as one token each, (B, 1, n)."""
+        return observation.unsqueeze(1)

@@ -39,8 +39,15 @@ class MaskConfig:
         return min(max(1, round(self.visible * places)), places - 1)
 
 
+PUBLISHED_MASKS = (
+    MaskConfig(blocks=8, scale=0.15, visible=0.25, motion=False),
+    MaskConfig(blocks=2, scale=0.7, visible=0.1, motion=False),
+)
+"""The two masks under which V-JEPA and V-JEPA 2 hide every clip: about what their blocks leave free is visible."""
+
+
 def sample_masks(config: MaskConfig, clips: Tensor, vit: ViTConfig) -> tuple[Tensor, Tensor]:
-    """Draws a mask for each clip.
+    """Draws a mask of blocks for each clip.
 
     Args:
         clips: normalised clips (B, F, 3, H, W), zero where nothing differs from the mean frame.
@@ -49,15 +56,43 @@ def sample_masks(config: MaskConfig, clips: Tensor, vit: ViTConfig) -> tuple[Ten
         indices of visible tokens (B, V) and of hidden tokens (B, M), V + M <= N. Tokens that are in no
         block and yet exceed V are left out of both.
     """
-    batch, device = clips.shape[0], clips.device
-    time, rows, columns = vit.grid
-    covered = torch.zeros(batch, rows, columns, dtype=torch.bool, device=device)
+    _, rows, columns = vit.grid
     if config.motion:
-        energy = clips.abs().mean((1, 2))  # (B, H, W)
-        energy = energy.unflatten(2, (columns, -1)).unflatten(1, (rows, -1)).mean((2, 4))  # (B, rows, columns)
-        weight = energy.flatten(1) + 1e-3 + 0.1 * energy.flatten(1).mean(1, keepdim=True)
+        weight = motion_weight(clips, rows, columns)
     else:
-        weight = torch.ones(batch, rows * columns, device=device)
+        weight = torch.ones(clips.shape[0], rows * columns, device=clips.device)
+    covered = cover(config, weight, rows, columns)
+    visible, hidden = _split(covered.flatten(1), config.visible_places(rows * columns))
+    return through_time(visible, vit), through_time(hidden, vit)
+
+
+def sample_tubes(hidden: float, batch: int, vit: ViTConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Draws VideoMAE's tubes: single places, hidden through the whole clip.
+
+    Args:
+        hidden: share of the places that is hidden; at least one is left.
+        batch: clips, B.
+
+    Returns:
+        indices of visible tokens (B, V) and of hidden tokens (B, M), V + M = N.
+    """
+    _, rows, columns = vit.grid
+    order = torch.rand(batch, rows * columns, device=device).argsort(1)
+    count = max(1, round((1 - hidden) * rows * columns))
+    return through_time(order[:, :count], vit), through_time(order[:, count:], vit)
+
+
+def motion_weight(clips: Tensor, rows: int, columns: int) -> Tensor:
+    """How likely a block is to be centred at each place, (B, rows * columns): more where clips (B, F, 3, H, W) move."""
+    energy = clips.abs().mean((1, 2))  # (B, H, W)
+    energy = energy.unflatten(2, (columns, -1)).unflatten(1, (rows, -1)).mean((2, 4))  # (B, rows, columns)
+    return energy.flatten(1) + 1e-3 + 0.1 * energy.flatten(1).mean(1, keepdim=True)
+
+
+def cover(config: MaskConfig, weight: Tensor, rows: int, columns: int) -> Tensor:
+    """The places that blocks cover, bool (B, rows, columns), their centres drawn by `weight` (B, rows * columns)."""
+    batch, device = weight.shape[0], weight.device
+    covered = torch.zeros(batch, rows, columns, dtype=torch.bool, device=device)
     row_index = torch.arange(rows, device=device)[None, :, None]
     column_index = torch.arange(columns, device=device)[None, None, :]
     for _ in range(config.blocks):
@@ -70,10 +105,30 @@ def sample_masks(config: MaskConfig, clips: Tensor, vit: ViTConfig) -> tuple[Ten
         left = (centre % columns - (width - 1) / 2).round().clamp(min=0).minimum(columns - width)
         inside_rows = (row_index >= top) & (row_index < top + height)
         covered |= inside_rows & (column_index >= left) & (column_index < left + width)
-    visible, hidden = _split(covered.flatten(1), config.visible_places(rows * columns))
-    # Through the whole clip: what is hidden at one time and shown at another could be copied.
-    start = torch.arange(time, device=device)[:, None] * rows * columns  # (time, 1)
-    return (visible[:, None] + start).flatten(1), (hidden[:, None] + start).flatten(1)
+    return covered
+
+
+def through_time(places: Tensor, vit: ViTConfig) -> Tensor:
+    """Places of a frame (B, P) to the tokens there at all times: what is hidden at one and shown at another
+    could be copied. (B, time * P)."""
+    time, rows, columns = vit.grid
+    start = torch.arange(time, device=places.device)[:, None] * rows * columns  # (time, 1)
+    return (places[:, None] + start).flatten(1)
+
+
+def show_only(clips: Tensor, visible: Tensor, vit: ViTConfig) -> Tensor:
+    """Clips (B, F, 3, H, W) with zeros in place of all pixels outside the visible tokens (B, V)."""
+    shown = torch.zeros(len(clips), vit.num_tokens, device=clips.device, dtype=clips.dtype)
+    shown = shown.scatter(1, visible, 1.0).view(-1, *vit.grid)  # (B, time, rows, columns)
+    for axis, size in ((1, vit.tubelet), (2, vit.patch), (3, vit.patch)):
+        shown = shown.repeat_interleave(size, axis)
+    return clips * shown.unsqueeze(2)
+
+
+def distance_to_hidden(vit: ViTConfig, visible: Tensor, hidden: Tensor) -> Tensor:
+    """How far each visible token (B, V) is from the nearest hidden one (B, M), in tokens: (B, V)."""
+    places = torch.cartesian_prod(*(torch.arange(size, device=visible.device) for size in vit.grid)).float()  # (N, 3)
+    return torch.cdist(places[visible], places[hidden]).amin(2)
 
 
 def _split(covered: Tensor, visible_count: int) -> tuple[Tensor, Tensor]:

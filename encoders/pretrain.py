@@ -1,13 +1,20 @@
 """The pretraining loop of encoders that have an objective of their own."""
 
+import copy
 import math
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
+from torch.nn import Parameter
 
 from encoders.probe import effective_rank
+from encoders.throughput import autocast_dtype, count_flops, peak_flops
+from encoders.vit import Block
 
 
 class CollapseError(ValueError):
@@ -24,6 +31,8 @@ class PretrainConfig:
     """Gradient steps of each refresh on the agent's own rollouts (encoder.training_mode=refresh)."""
     batch_size: int = 64
     """Sequences in a batch."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged for one step."""
     future_steps: int = 4
     """Steps K between a clip and the one whose features are predicted from it."""
     lr: float = 1e-3
@@ -34,58 +43,103 @@ class PretrainConfig:
     """Steps over which the learning rate rises."""
     weight_decay: float = 0.04
     """Weight decay of AdamW."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """Arithmetic of the losses: float32, bf16 (weights stay float32), or bf16 on GPUs that have it."""
+    compile: bool = False
+    """Compile the transformer's blocks; takes a minute and pays in long runs."""
     min_effective_rank: float = 2.0
     """Effective rank of the features below which the encoder counts as collapsed and the run stops."""
+    min_feature_std: float = 1e-3
+    """Standard deviation of the features, as a share of their size, below which the same holds."""
     log_every: int = 50
     """Steps between lines of metrics."""
 
+    def __post_init__(self):
+        if min(self.batch_size, self.accumulate, self.future_steps, self.log_every) < 1:
+            raise ValueError("batch_size, accumulate, future_steps and log_every must be 1 or more.")
 
-Sample = Callable[[], tuple[Tensor, Tensor, Tensor]]
+
+Sample = Callable[[], tuple[Tensor, ...]]
 
 
 class Pretrainer:
     """Trains an encoder that has `losses` and `update_teacher`, on sequences drawn from rollouts.
 
+    In several processes (torch.distributed) each draws batches of its own, and gradients are averaged over all.
+
     Args:
         config: optimisation.
         encoder: the encoder.
+
+    Attributes:
+        watch: what else to measure where metrics are due, such as a probe; None for nothing.
+
+    Raises:
+        ValueError: bf16 is asked for on a device that lacks it.
     """
 
     def __init__(self, config: PretrainConfig, encoder):
         self.config = config
         self.encoder = encoder
-        parameters = [p for p in encoder.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+        self.parameters: list[Parameter] = [p for p in encoder.parameters() if p.requires_grad]
+        self.device = self.parameters[0].device
+        self.dtype = autocast_dtype(config.precision, self.device)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=config.weight_decay)
+        self.watch: Callable[[], dict[str, float]] | None = None
         self.step = 0  # steps in all
         self.done = 0  # steps of the present phase
+        self._clips, self._seconds = 0, 0.0  # of this process, its first steps left out
+        self._warm = 0
 
     def train(self, sample: Sample, steps: int, lr: float) -> Iterator[dict[str, float] | None]:
         """Trains until `steps` of this phase are done, yielding after each: metrics where they are due, or None.
 
         Args:
-            sample: draws a batch: frames uint8 (B, F + K, 3, H, W), actions (B, K, A), rewards (B, K).
+            sample: draws a batch, the arguments of `losses`: frames uint8 (B, F + K, 3, H, W), actions (B, K, A),
+                rewards (B, K) and, where it is known, behaviour (B,).
             steps: length of the phase; a resumed phase goes on where it stood.
             lr: peak learning rate.
 
         Raises:
-            CollapseError: the features have lost their rank, or are not finite.
+            CollapseError: the features have lost their rank or their spread, or are not finite.
         """
         self.encoder.train()
+        if self.config.compile:
+            compile_blocks(self.encoder)
         while self.done < steps:
-            frames, action, reward = sample()
+            start = time.perf_counter()
             self._set_lr(lr, steps)
-            losses = self.encoder.losses(frames, action, reward)
-            loss = torch.stack(list(losses.values())).sum()
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            losses, frames = self._gradients(sample)
             self.optimizer.step()
             self.encoder.update_teacher(self.done / steps)
             self.step += 1
             self.done += 1
             due = self.done % self.config.log_every == 0 or self.done == steps
-            yield self._metrics(losses, loss.detach(), frames) if due else None
+            metrics = self._metrics(losses, frames) if due else None
+            self._note(len(frames), time.perf_counter() - start)
+            yield metrics
         self.done = 0
         self.encoder.eval()
+
+    def _gradients(self, sample: Sample) -> tuple[dict[str, Tensor], Tensor]:
+        """Leaves the mean gradient of a step's batches; returns its losses and the last batch's frames."""
+        share = 1 / self.config.accumulate
+        total: dict[str, Tensor] = {}
+        frames = torch.empty(0)
+        self.optimizer.zero_grad(set_to_none=True)
+        for _ in range(self.config.accumulate):
+            frames, *rest = sample()
+            with self.autocast():
+                losses = self.encoder.losses(frames, *rest)
+            (share * torch.stack([loss.float() for loss in losses.values()]).sum()).backward()
+            for name, loss in losses.items():
+                total[name] = total.get(name, 0.0) + share * loss.detach()
+        average_gradients(self.parameters)
+        return total, frames
+
+    def autocast(self) -> AbstractContextManager:
+        """The arithmetic that losses are computed in."""
+        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
 
     def _set_lr(self, peak: float, steps: int) -> None:
         warm = min(1.0, (self.done + 1) / self.config.warmup)
@@ -93,18 +147,64 @@ class Pretrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = peak * warm * (0.05 + 0.95 * cosine)
 
+    # ---- collapse ----
+
     @torch.no_grad()
-    def _metrics(self, losses: dict[str, Tensor], loss: Tensor, frames: Tensor) -> dict[str, float]:
-        features = self.encoder(frames[:, : self.encoder.clip_frames])
+    def _metrics(self, losses: dict[str, Tensor], frames: Tensor) -> dict[str, float]:
+        with self.autocast():
+            features = self.encoder(frames[:, : self.encoder.clip_frames]).float()
         rank, std = float(effective_rank(features)), float(features.std(0).mean())
-        if not rank >= self.config.min_effective_rank or not math.isfinite(float(loss)):
-            raise CollapseError(
-                f"The encoder has collapsed at step {self.step}: its features have effective rank {rank:.2f} (at "
-                f"least {self.config.min_effective_rank} is wanted) and standard deviation {std:.3g}. Raise "
-                "encoder.variance_coef or encoder.future_coef, or lower the learning rate."
-            )
-        scalars = {name: float(value.detach()) for name, value in losses.items()}
-        return {"step": self.step, "loss": float(loss), **scalars, "effective_rank": rank, "feature_std": std}
+        scalars = {name: float(value) for name, value in losses.items()}
+        loss = sum(scalars.values())
+        self._check_collapse(rank, std, float(features.pow(2).mean().sqrt()), loss)
+        watched = self.watch() if self.watch else {}
+        return {"step": self.step, "loss": loss, **scalars, "effective_rank": rank, "feature_std": std, **watched}
+
+    def _check_collapse(self, rank: float, std: float, size: float, loss: float) -> None:
+        config = self.config
+        if not math.isfinite(loss) or not math.isfinite(rank):
+            what = "its loss or its features are not finite"
+        elif std < config.min_feature_std * size:
+            what = "its features are the same for every clip"
+        elif rank < config.min_effective_rank:
+            what = "its features vary along too few directions"
+        else:
+            return
+        raise CollapseError(
+            f"The encoder has collapsed at step {self.step}: {what}, with effective rank {rank:.2f} (at least "
+            f"{config.min_effective_rank} is wanted), standard deviation {std:.3g} and size {size:.3g}. Raise "
+            "encoder.grounding.variance_coef or future_coef, or lower pretrain.lr."
+        )
+
+    # ---- speed ----
+
+    def _note(self, clips: int, seconds: float) -> None:
+        self._warm += 1
+        if self._warm > 2:  # the first steps choose algorithms and compile
+            processes = distributed.get_world_size() if distributed.is_initialized() else 1
+            self._clips += clips * self.config.accumulate * processes
+            self._seconds += seconds
+
+    def throughput(self, sample: Sample) -> dict[str, float]:
+        """Clips a second since this process began, and their share of the device's best; empty before three steps.
+
+        Args:
+            sample: draws a batch, whose operations are counted.
+        """
+        if not self._seconds:
+            return {}
+        flops = flops_per_clip(self.encoder, sample)
+        processes = distributed.get_world_size() if distributed.is_initialized() else 1
+        rate = self._clips / self._seconds
+        peak = processes * peak_flops(self.device, self.dtype or torch.float32)
+        return {
+            "clips_per_s": rate,
+            "gflop_per_clip": flops / 1e9,
+            "peak_gflop_per_s": peak / 1e9,
+            "peak_share": rate * flops / peak,
+        }
+
+    # ---- checkpoints ----
 
     def state_dict(self) -> dict:
         """Everything but the encoder itself."""
@@ -114,3 +214,42 @@ class Pretrainer:
         """The inverse of `state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.done = state["step"], state["done"]
+
+
+def compile_blocks(encoder: torch.nn.Module) -> None:
+    """Compiles every transformer block where it stands; they share their code, so that one is compiled."""
+    for module in encoder.modules():
+        if isinstance(module, Block):
+            module.compile()
+
+
+def average_gradients(parameters: Sequence[Parameter]) -> None:
+    """Averages gradients over all processes; nothing to do in a single one."""
+    if not distributed.is_initialized():
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])  # one message instead of many
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for gradient, averaged in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(averaged.view_as(gradient))
+
+
+def broadcast(encoder: torch.nn.Module) -> None:
+    """Gives all processes the parameters and buffers of the first; nothing to do in a single one."""
+    if distributed.is_initialized():
+        for value in encoder.state_dict().values():
+            distributed.broadcast(value, 0)
+
+
+def flops_per_clip(encoder, sample: Sample) -> float:
+    """Operations of an encoder's own objective and its gradient, for each clip of a batch.
+
+    Counted on a copy, with random numbers of its own, so that nothing is changed by counting.
+    """
+    devices = [p.device for p in encoder.parameters() if p.device.type == "cuda"][:1]
+    with torch.random.fork_rng(devices):
+        batch = tuple(x[:8] for x in sample())
+        counted = copy.deepcopy(encoder).train()
+        flops = count_flops(lambda: torch.stack(list(counted.losses(*batch).values())).sum().backward())
+    return flops / len(batch[0])

@@ -1,5 +1,6 @@
 """What features know: probes to the simulator's state, effective rank, spread."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,13 +25,19 @@ class ProbeConfig:
     batch_size: int = 256
     """Rows in a batch of the MLP probe."""
     lr: float = 1e-3
-    """Learning rate of the MLP probe."""
+    """Learning rate of the probes that are trained by gradient steps."""
+    resamples: int = 1000
+    """Times that episodes are drawn anew for a 95% interval."""
 
 
-def r2(predicted: Tensor, target: Tensor) -> Tensor:
-    """Coefficient of determination of each column: (N, K), (N, K) -> (K,). 1 is exact, 0 is the mean."""
-    residual = (predicted - target).pow(2).sum(0)
-    total = (target - target.mean(0)).pow(2).sum(0)
+def r2(predicted: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Coefficient of determination of each column: (N, K), (N, K) -> (K,). 1 is exact, 0 is the mean.
+
+    With `weight` (N,), a row counts that many times.
+    """
+    weight = torch.ones_like(target[:, 0]) if weight is None else weight
+    mean = weight @ target / weight.sum()
+    residual, total = weight @ (predicted - target).pow(2), weight @ (target - mean).pow(2)
     return 1 - residual / total.clamp(min=1e-12)
 
 
@@ -38,18 +45,22 @@ def linear_probe(
     config: ProbeConfig, features: Tensor, target: Tensor, test_features: Tensor, test_target: Tensor
 ) -> Tensor:
     """Held-out R2 of ridge regression from features (N, D) to targets (N, K): (K,)."""
-    (x, held), scale = _standardise(features, features), target.std(0).clamp(min=1e-6)
+    return r2(linear_predictions(config, features, target, test_features), test_target)
+
+
+def linear_predictions(config: ProbeConfig, features: Tensor, target: Tensor, test_features: Tensor) -> Tensor:
+    """What ridge regression, fitted on features (N, D) and targets (N, K), says of test features (M, D): (M, K)."""
+    x, scale = standardise(features, features)[0], target.std(0).clamp(min=1e-6)
     y = (target - target.mean(0)) / scale
     # Whole stretches of rows choose the penalty: neighbours in time are nearly copies of each other.
     cut = max(1, int(0.8 * len(x)))
     best_score, best_ridge = -torch.inf, config.ridge[0]
     for ridge in config.ridge if cut < len(x) else ():
-        score = float(r2(held[cut:] @ _ridge(x[:cut], y[:cut], ridge), y[cut:]).mean())
+        score = float(r2(x[cut:] @ _ridge(x[:cut], y[:cut], ridge), y[cut:]).mean())
         if score > best_score:
             best_score, best_ridge = score, ridge
-    x, test_x = _standardise(features, test_features)
-    predicted = test_x @ _ridge(x, y, best_ridge) * scale + target.mean(0)
-    return r2(predicted, test_target)
+    x, test_x = standardise(features, test_features)
+    return test_x @ _ridge(x, y, best_ridge) * scale + target.mean(0)
 
 
 def _ridge(x: Tensor, y: Tensor, penalty: float) -> Tensor:
@@ -66,27 +77,36 @@ def mlp_probe(
     config: ProbeConfig, features: Tensor, target: Tensor, test_features: Tensor, test_target: Tensor
 ) -> Tensor:
     """Held-out R2 of a two-layer network from features (N, D) to targets (N, K): (K,)."""
-    x, test_x = _standardise(features, test_features)
+    return r2(mlp_predictions(config, features, target, test_features), test_target)
+
+
+def mlp_predictions(config: ProbeConfig, features: Tensor, target: Tensor, test_features: Tensor) -> Tensor:
+    """What a two-layer network, fitted on features (N, D) and targets (N, K), says of test features: (M, K)."""
+    x, test_x = standardise(features, test_features)
     mean, scale = target.mean(0), target.std(0).clamp(min=1e-6)
     y = (target - mean) / scale
-    device = features.device
-    net = nn.Sequential(nn.Linear(x.shape[1], config.hidden), nn.SiLU(), nn.Linear(config.hidden, y.shape[1])).to(
-        device
-    )
+    net = nn.Sequential(nn.Linear(x.shape[1], config.hidden), nn.SiLU(), nn.Linear(config.hidden, y.shape[1]))
+    net.to(features.device)
+    descend(config, net, len(x), lambda rows: F.mse_loss(net(x[rows]), y[rows]))
+    with torch.no_grad():
+        return net(test_x) * scale + mean
+
+
+@torch.enable_grad()
+def descend(config: ProbeConfig, net: nn.Module, count: int, loss: Callable[[Tensor], Tensor]) -> None:
+    """Trains a probe for `config.steps` gradient steps; `loss` maps indices of rows, below `count`, to a scalar."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
+    device = next(net.parameters()).device
     for _ in range(config.steps):
-        rows = torch.randint(len(x), (config.batch_size,), device=device)
-        loss = F.mse_loss(net(x[rows]), y[rows])
+        value = loss(torch.randint(count, (config.batch_size,), device=device))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        value.backward()
         optimizer.step()
         schedule.step()
-    with torch.no_grad():
-        return r2(net(test_x) * scale + mean, test_target)
 
 
-def _standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     """Both with the training rows' mean taken off and, feature by feature, their spread divided out."""
     train, test = train.float(), test.float()
     mean, std = train.mean(0), train.std(0)

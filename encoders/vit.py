@@ -21,6 +21,8 @@ class ViTConfig:
     """Pixels that one token spans, in height and in width."""
     stem: str = "conv"
     """How tubelets become tokens: conv (stride-2 convolutions) or linear (one linear map, as in ViT)."""
+    positions: str = "sincos"
+    """How blocks know where tokens are: sincos (added to tokens) or rotary (turns queries and keys, as in V-JEPA 2)."""
     dim: int = 64
     """Width D of a token."""
     depth: int = 2
@@ -38,6 +40,13 @@ class ViTConfig:
             raise ValueError(f"stem must be conv or linear, got {self.stem!r}.")
         if self.stem == "conv" and self.patch & (self.patch - 1):
             raise ValueError(f"A conv stem halves the picture at each layer: patch must be 2^k, got {self.patch}.")
+        if self.positions not in ("sincos", "rotary"):
+            raise ValueError(f"positions must be sincos or rotary, got {self.positions!r}.")
+        if self.positions == "rotary" and (self.dim // self.heads < 6 or self.dim // self.heads % 2):
+            raise ValueError(
+                "positions=rotary turns pairs of features for each of three axes: dim / heads must be even and "
+                f"at least 6, got {self.dim} / {self.heads}."
+            )
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -90,7 +99,7 @@ class Block(nn.Module):
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
@@ -98,10 +107,14 @@ class Block(nn.Module):
     def extra_repr(self) -> str:
         return f"heads={self.heads}"
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, angles: Tensor | None = None) -> Tensor:
+        """Tokens (B, N, D); `angles` (N, D / heads) or (B, N, D / heads) turn queries and keys: see `rotate`."""
         batch, tokens, dim = x.shape
         qkv = self.qkv(self.norm1(x)).view(batch, tokens, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
+        if angles is not None:
+            angles = angles.unsqueeze(-3)  # the same for every head
+            q, k = rotate(q, angles), rotate(k, angles)
         attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, dim)
         x = x + self.proj(attended)
         return x + self.mlp(self.norm2(x))
@@ -110,13 +123,20 @@ class Block(nn.Module):
 class VideoTransformer(nn.Module):
     """Clips to tokens. `forward` takes all tokens of a clip or, for masked pretraining, some of them."""
 
+    positions: Tensor | None
+    angles: Tensor | None
+
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config = config
         self.stem = Stem(config)
-        self.register_buffer("positions", sincos_positions(config.grid, config.dim), persistent=False)
+        rotary = config.positions == "rotary"
+        positions = None if rotary else sincos_positions(config.grid, config.dim)
+        angles = rotary_angles(config.grid, config.dim // config.heads) if rotary else None
+        self.register_buffer("positions", positions, persistent=False)
+        self.register_buffer("angles", angles, persistent=False)
         self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.depth))
-        self.norm = nn.LayerNorm(config.dim)
+        self.norm = nn.LayerNorm(config.dim, eps=1e-6)
 
     def forward(self, clip: Tensor, visible: Tensor | None = None) -> Tensor:
         """Normalised clips (B, F, 3, H, W) to tokens.
@@ -128,18 +148,38 @@ class VideoTransformer(nn.Module):
         Returns:
             (B, N, D), or (B, V, D) with `visible`.
         """
-        x = self.embed(clip)
-        return self.encode(x if visible is None else gather_tokens(x, visible))
+        return self.encode(self.embed(clip), visible)
 
     def embed(self, clip: Tensor) -> Tensor:
-        """Normalised clips (B, F, 3, H, W) to tokens with their positions, before any block: (B, N, D)."""
-        return self.stem(clip) + self.positions
+        """Normalised clips (B, F, 3, H, W) to tokens before any block: (B, N, D)."""
+        x = self.stem(clip)
+        return x if self.positions is None else x + self.positions
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Tokens that have their positions, all or some of them, through the blocks: (B, *, D)."""
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+    def encode(self, x: Tensor, visible: Tensor | None = None, levels: int = 1) -> Tensor:
+        """What `embed` gave, through the blocks.
+
+        Args:
+            x: tokens (B, N, D).
+            visible: indices of the tokens to keep, (B, V); all of them if None.
+            levels: depths L, equally far apart and the last block among them, whose outputs are wanted.
+
+        Returns:
+            (B, N or V, L D): the outputs side by side, each layer-normed, the last block's at the end.
+        """
+        angles = self.angles
+        if visible is not None:
+            x = gather_tokens(x, visible)
+            angles = None if angles is None else angles[visible]  # (B, V, D / heads)
+        between = {len(self.blocks) * level // levels for level in range(1, levels)}
+        outputs = []
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x, angles)
+            if number in between:
+                outputs.append(F.layer_norm(x, x.shape[-1:]))
+        return torch.cat([*outputs, self.norm(x)], -1) if outputs else self.norm(x)
+
+    def extra_repr(self) -> str:
+        return f"positions={self.config.positions}"
 
 
 def gather_tokens(x: Tensor, index: Tensor) -> Tensor:
@@ -164,3 +204,24 @@ def sincos_positions(grid: tuple[int, int, int], dim: int) -> Tensor:
     positions[..., per_axis : 2 * per_axis] = axes[1][None, :, None]
     positions[..., 2 * per_axis : 3 * per_axis] = axes[2][None, None, :]
     return positions.flatten(0, 2)
+
+
+def rotary_angles(grid: tuple[int, int, int], head_dim: int) -> Tensor:
+    """Angles that turn the queries and keys of a (time, height, width) grid: (N, head_dim).
+
+    A third of the features turn with each axis, in pairs; those left over stay as they are. Frequencies are laid
+    out as in the published V-JEPA 2 (Assran et al. 2025): the list of them is repeated, so that the two features
+    of a pair turn at different speeds. Its weights were trained so, and ours are to be exchanged with them.
+    """
+    pairs = head_dim // 6
+    frequencies = 10000 ** (-torch.arange(pairs) / pairs)
+    places = torch.cartesian_prod(*(torch.arange(size) for size in grid))  # (N, 3)
+    turned = (places.unsqueeze(-1) * frequencies.repeat(2)).flatten(1)  # (N, 6 pairs)
+    return F.pad(turned, (0, head_dim - 6 * pairs))
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Turns the pairs of neighbouring features of x (..., N, 2 P) by angles that broadcast to it."""
+    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
+    across = torch.stack([-second, first], -1).flatten(-2)
+    return x * angles.cos().to(x.dtype) + across * angles.sin().to(x.dtype)

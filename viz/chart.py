@@ -26,7 +26,7 @@ class Series:
     color: int = 1
     """Which of the page's four colours."""
     kind: str = "line"
-    """"line", "dots" (values without a line), "marks" (both) or "dashes"."""
+    """"line", "dots" (values without a line), "marks" (both), "dashes" or "band" (the outline of an area)."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ def line_chart(
     data = {
         "x": [x_low, x_high],
         "xLabel": x_label,
-        "series": [{"name": s.name, "color": s.color, **_hover_points(s, place_y)} for s in series if s.x],
+        "series": [
+            {"name": s.name, "color": s.color, **_hover_points(s, place_y)} for s in series if s.x and s.kind != "band"
+        ],
     }
     suffix = ", logarithmic" if logarithmic else ""
     spoken = f"{title}: {y_label} against {x_label}, from {short_number(min(ys))} to {short_number(max(ys))}."

@@ -27,7 +27,6 @@ def video_encoder():
         embedding_dim=16,
         token_channels=4,
         predictor_dim=24,
-        future_components=4,
         training_mode="frozen",
     )
     return make_encoder(config, 1, 5).eval()

@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
-from encoders import CNNConfig, RandomConfig, VJEPAConfig, make_encoder
-from encoders.masks import MaskConfig, sample_masks
+from encoders import CNNConfig, PixelsConfig, RandomConfig, StateConfig, VJEPAConfig, make_encoder
+from encoders.masks import MaskConfig, distance_to_hidden, sample_masks, sample_tubes, show_only
 from encoders.probe import ProbeConfig, effective_rank, linear_probe, mlp_probe, r2
+from encoders.readout import make_readout
 from encoders.vit import VideoTransformer, ViTConfig, gather_tokens, sincos_positions
 
 VIT = ViTConfig(image_size=32, frames=4, tubelet=2, patch=8, dim=24, depth=1, heads=2)
@@ -58,6 +60,26 @@ def test_tokens_lie_where_their_pixels_are(stem):
     every = torch.arange(32)[None]
     torch.testing.assert_close(vit(clip, every), vit(clip))
     assert vit(clip, every[:, :5]).shape == (1, 5, 24)
+
+
+def test_rotary_positions_go_with_their_tokens():
+    vit = VideoTransformer(replace(VIT, positions="rotary", depth=2))
+    clip = torch.randn(2, 4, 3, 32, 32)
+    whole = vit(clip)
+    order = torch.stack([torch.randperm(32), torch.randperm(32)])
+    torch.testing.assert_close(vit(clip, order), gather_tokens(whole, order))
+    moved = vit.encode(vit.embed(clip).roll(1, 1))  # the same tokens at other places
+    assert (moved.roll(-1, 1) - whole).abs().max() > 1e-3
+
+
+def test_levels_are_outputs_of_blocks():
+    vit = VideoTransformer(replace(VIT, depth=3))
+    x = vit.embed(torch.randn(2, 4, 3, 32, 32))
+    first = vit.blocks[0](x)
+    last = vit.blocks[2](vit.blocks[1](first))
+    found = vit.encode(x, levels=2)  # after 3 * 1 // 2 blocks, and after all
+    torch.testing.assert_close(found, torch.cat([F.layer_norm(first, (24,)), vit.norm(last)], -1))
+    torch.testing.assert_close(vit.encode(x), found[..., 24:])
 
 
 def test_sizes_that_do_not_divide_are_named():
@@ -127,6 +149,32 @@ def test_masks_that_cannot_be_drawn_are_named(wrong):
         MaskConfig(**wrong)
 
 
+def test_tubes_hide_places_through_the_whole_clip():
+    visible, hidden = sample_tubes(0.9, 50, VIT, torch.device("cpu"))
+    assert visible.shape == (50, 2 * 2) and hidden.shape == (50, 2 * 14)  # 1.6 of 16 places are visible: 2
+    for v, h in zip(visible.tolist(), hidden.tolist(), strict=True):
+        assert sorted(v + h) == list(range(32))
+        assert {n for n in v if n < 16} == {n - 16 for n in v if n >= 16}
+    assert len(visible[:, 0].unique()) > 8  # anywhere
+    assert sample_tubes(0.99, 1, VIT, torch.device("cpu"))[0].shape == (1, 2)  # one place is left
+
+
+def test_show_only_leaves_the_pixels_of_visible_tokens():
+    clips = torch.rand(2, 4, 3, 32, 32) + 1
+    shown = show_only(clips, torch.tensor([[5, 16], [31, 31]]), VIT)
+    expected = torch.zeros_like(clips)
+    expected[0, :2, :, 8:16, 8:16] = clips[0, :2, :, 8:16, 8:16]  # token 5: first tubelet, row 1, column 1
+    expected[0, 2:, :, :8, :8] = clips[0, 2:, :, :8, :8]
+    expected[1, 2:, :, 24:, 24:] = clips[1, 2:, :, 24:, 24:]
+    assert torch.equal(shown, expected)
+
+
+def test_distance_to_hidden_by_hand():
+    visible, hidden = torch.tensor([[0, 3, 16]]), torch.tensor([[5, 1]])  # hidden: (0, 1, 1) and (0, 0, 1)
+    found = distance_to_hidden(VIT, visible, hidden)
+    torch.testing.assert_close(found, torch.tensor([[1.0, 2.0, 2**0.5]]))
+
+
 # ---- probes ----
 
 
@@ -194,17 +242,17 @@ def test_effective_rank_of_known_matrices():
 
 # ---- identity ----
 
-SMALL = {"vit": VIT, "embedding_dim": 16, "token_channels": 4, "predictor_dim": 24, "future_components": 4}
+SMALL = {"vit": VIT, "embedding_dim": 16, "token_channels": 4}
 
 
 def small_encoder(**changes):
     torch.manual_seed(0)
-    return make_encoder(VJEPAConfig(**{**SMALL, **changes}), 1, 5)
+    return make_encoder(VJEPAConfig(**{**SMALL, "predictor_dim": 24, **changes}), 1, 5)
 
 
 def test_identity_changes_with_whatever_the_features_depend_on():
     names = {name for name, _ in small_encoder().vit.named_parameters(prefix="vit")}
-    names |= {name for name, _ in small_encoder().head.named_parameters(prefix="head")}
+    names |= {name for name, _ in small_encoder().readout.named_parameters(prefix="readout")}
     seen = {small_encoder().identity()}
     assert small_encoder().identity() in seen  # the same encoder made twice
     for name in sorted(names):
@@ -226,11 +274,72 @@ def test_encoders_are_made_from_their_configs():
     assert random(clip).shape == (2, random.feature_dim) == (2, 16)
     with pytest.raises(ValueError, match="training_mode=refresh: expected one of frozen"):
         make_encoder(RandomConfig(**SMALL, training_mode="refresh"), 1, 5)
-    with pytest.raises(ValueError, match="training_mode=refersh: expected one of frozen, refresh, cotrain"):
+    with pytest.raises(ValueError, match="training_mode=refersh: expected one of frozen, finetune, refresh, cotrain"):
         small_encoder(training_mode="refersh")
     cnn = make_encoder(CNNConfig(image_size=48, frames=2), 1, 5)
-    assert cnn(torch.zeros(2, 2, 3, 48, 48, dtype=torch.uint8)).shape == (2, cnn.feature_dim)
+    pixels = torch.randint(256, (2, 2, 3, 48, 48), dtype=torch.uint8)
+    assert cnn(pixels).shape == (2, cnn.feature_dim) and cnn.trained_by_agent
+    tokens = cnn.tokens(pixels)
+    assert tokens.shape == (2, math.prod(cnn.token_grid), 32)
+    torch.testing.assert_close(tokens.transpose(1, 2).flatten(1), cnn(pixels))
+    with pytest.raises(ValueError, match=r"reads uint8 frames \(B, 2, 3, 48, 48\), and got torch.uint8 \(2, 1, 3"):
+        cnn(pixels[:, :1])
+    state = make_encoder(StateConfig(), 1, 5)
+    assert torch.equal(state.tokens(torch.ones(2, 5)), torch.ones(2, 1, 5))
     with pytest.raises(ValueError, match="image_size=16: too small"):
         make_encoder(CNNConfig(image_size=16), 1, 5)
     with pytest.raises(ValueError, match="ViTConfig"):
         make_encoder(VIT, 1, 5)
+
+
+# ---- readouts ----
+
+
+def uneven_tokens() -> torch.Tensor:
+    """Rows whose principal axes differ in spread, (400, 3, 4)."""
+    axes = torch.linalg.qr(torch.randn(12, 12))[0]
+    return (torch.randn(400, 12) * 0.6 ** torch.arange(12) @ axes + 3).unflatten(1, (3, 4))
+
+
+def test_compressed_features_are_standardised_principal_components():
+    readout = make_readout("compressed", 3, 4, 5, 0)
+    assert readout.feature_dim == 5 and not readout(torch.ones(2, 3, 4)).any()
+    tokens = uneven_tokens()
+    readout.fit(tokens)
+    found = readout(tokens).numpy()
+    flat = tokens.flatten(1).double().numpy()
+    flat = flat - flat.mean(0)
+    _, scale, axes = np.linalg.svd(flat, full_matrices=False)
+    expected = flat @ axes[:5].T / (scale[:5] / 400**0.5)
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=0.03)  # a component's sign is free
+
+
+def test_components_fitted_again_stay_near_the_former_ones():
+    readout = make_readout("compressed", 3, 4, 5, 0)
+    tokens = uneven_tokens()
+    readout.fit(tokens)
+    readout.axes.mul_(torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0]))  # signs are free, and these are to be kept
+    before = readout(tokens)
+    drifted = tokens + 0.01 * torch.randn(400, 3, 4)
+    readout.fit(drifted)
+    after = readout(drifted)
+    assert (after - before).pow(2).mean() < 0.02
+    torch.testing.assert_close(after.T.cov(), torch.eye(5), atol=0.02, rtol=0)
+
+
+def test_pixels_are_components_of_small_frames():
+    encoder = make_encoder(PixelsConfig(image_size=32, frames=2, pool=4, components=6), 1, 5)
+    clips = torch.randint(256, (300, 2, 3, 32, 32), dtype=torch.uint8)
+    small = encoder.tokens(clips)
+    assert small.shape == (300, 2, 192)
+    assert small[7, 1, 64 + 8 * 2 + 3].item() == pytest.approx(clips[7, 1, 1, 8:12, 12:16].float().mean().item() / 255)
+    assert encoder.fits_readout and not encoder(clips).any()
+    encoder.fit_readout(clips)
+    features = encoder(clips)
+    assert features.shape == (300, encoder.feature_dim) == (300, 6)
+    torch.testing.assert_close(features.T.cov(correction=0), torch.eye(6), atol=1e-2, rtol=0)
+
+
+def test_an_unknown_readout_is_named():
+    with pytest.raises(ValueError, match="readout=pool: expected one of embedding, compressed, pooled, tokens"):
+        small_encoder(readout="pool")

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from encoders.masks import MaskConfig
+from encoders.grounding import GroundingConfig
+from encoders.masks import PUBLISHED_MASKS, MaskConfig, distance_to_hidden, sample_masks
 from encoders.pretrain import CollapseError, PretrainConfig, Pretrainer
 from encoders.probe import ProbeConfig, linear_probe
-from encoders.vit import ViTConfig
+from encoders.vit import ViTConfig, gather_tokens
 from encoders.vjepa import VJEPA, VJEPAConfig
 
 FRAMES, STEPS, SIDE = 2, 2, 32
@@ -19,8 +21,9 @@ CONFIG = VJEPAConfig(
     embedding_dim=32,
     token_channels=8,
     predictor_dim=24,
-    future_components=8,
-    change_components=4,
+    grounding=GroundingConfig(
+        future_coef=1.0, contrast_coef=1.0, reward_coef=1.0, future_components=8, change_components=4
+    ),
 )
 
 
@@ -48,8 +51,9 @@ def data() -> tuple[torch.Tensor, ...]:
     return rollouts(600, seed=1)
 
 
-def encoder(data, **changes) -> VJEPA:
-    made = VJEPA(replace(CONFIG, **changes), action_dim=1)
+def encoder(data, grounding=(), **changes) -> VJEPA:
+    config = replace(CONFIG, grounding=replace(CONFIG.grounding, **dict(grounding)), **changes)
+    made = VJEPA(config, action_dim=1)
     made.fit(data[0][:, :2], data[2][:, 0])
     return made
 
@@ -65,12 +69,17 @@ TERMS = {
 }
 
 
+def weighed(data, weights: dict[str, float]) -> VJEPA:
+    grounding = {name: weight for name, weight in weights.items() if name != "jepa_coef"}
+    return encoder(data, grounding, jepa_coef=weights["jepa_coef"])
+
+
 def test_each_coefficient_weighs_its_term_and_zero_switches_it_off(data):
     sample = [x[:16] for x in data[:3]]
     results = {}
     for weight in (1.0, 3.0):
         torch.manual_seed(2)
-        made = encoder(data, **dict.fromkeys(TERMS, weight))
+        made = weighed(data, dict.fromkeys(TERMS, weight))
         torch.manual_seed(3)
         results[weight] = {name: x.detach() for name, x in made.losses(*sample).items()}
     assert set(results[1.0]) == set(TERMS.values())
@@ -79,20 +88,20 @@ def test_each_coefficient_weighs_its_term_and_zero_switches_it_off(data):
         assert results[3.0][name].item() == pytest.approx(3 * value.item(), rel=1e-4), name
     for coefficient, term in TERMS.items():
         with torch.no_grad():
-            losses = encoder(data, **(dict.fromkeys(TERMS, 1.0) | {coefficient: 0.0})).losses(*sample)
+            losses = weighed(data, dict.fromkeys(TERMS, 1.0) | {coefficient: 0.0}).losses(*sample)
         assert float(losses.get(term, 0.0)) == 0.0
         assert all(float(losses[other]) > 0 for other in TERMS.values() if other != term)
 
 
 def test_variance_and_covariance_by_hand(data):
-    made = encoder(data, variance_coef=2.0, covariance_coef=0.5)
+    made = encoder(data, {"variance_coef": 2.0, "covariance_coef": 0.5}).grounding
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.6], [-1.0, 0.6]]).repeat(1, 1)
-    losses = made._collapse_losses(x)
+    losses = made.collapse_losses(x)
     std = [(4 / 3 + 1e-4) ** 0.5, (0.36 / 3 + 1e-4) ** 0.5]
     assert losses["variance_loss"].item() == pytest.approx(2 * (0 + 1 - std[1]) / 2, rel=1e-4)
     assert losses["covariance_loss"].item() == pytest.approx(0.0, abs=1e-6)
     tilted = torch.tensor([[1.0, 1.0], [-1.0, -1.0]])  # covariance 2, twice off the diagonal, over 2 features
-    assert made._collapse_losses(tilted)["covariance_loss"].item() == pytest.approx(0.5 * (4 + 4) / 2)
+    assert made.collapse_losses(tilted)["covariance_loss"].item() == pytest.approx(0.5 * (4 + 4) / 2)
 
 
 def test_the_teacher_is_a_moving_average_without_gradient(data):
@@ -116,11 +125,40 @@ def test_the_teacher_is_a_moving_average_without_gradient(data):
 
 def test_components_are_white(data):
     made = encoder(data)
-    before, now = (made._pooled(made.normalise(data[0][:, t])) for t in (0, 1))
-    for values, axes, count in ((now, made.frame_components, 8), (now - before, made.change_components, 4)):
+    terms = made.grounding
+    before, now = (terms._pooled(made.normalise(data[0][:, t])) for t in (0, 1))
+    for values, axes, count in ((now, terms.frame_components, 8), (now - before, terms.change_components, 4)):
         scores = values @ axes
         torch.testing.assert_close(scores.T.cov(), torch.eye(count), atol=0.1, rtol=0)
     torch.testing.assert_close(made.normalise(data[0][:, 1]).std(), torch.tensor(1.0), atol=0.01, rtol=0)
+
+
+def test_the_options_of_the_papers_by_hand(data):
+    """Hidden and visible tokens under two masks and at two levels, recomputed from the parts."""
+    changes = {"published_masks": True, "visible_coef": 0.3, "levels": 2, "jepa_share": 1.0, "jepa_coef": 2.0}
+    made = encoder(data, vit=replace(CONFIG.vit, depth=2, frames=2, tubelet=1), **changes)
+    sample = [x[:8] for x in data[:3]]
+    torch.manual_seed(4)
+    found = made.losses(*sample)["vjepa_loss"]
+    torch.manual_seed(4)
+    vit, clip = made.config.vit, made.normalise(sample[0][:, :FRAMES])
+    taught = made.teacher.encode(made.teacher.embed(clip), levels=2)  # the levels are layer-normed, and once more
+    targets = [F.layer_norm(level, (24,)) for level in taught.split(24, -1)]
+    errors = []
+    for masks in PUBLISHED_MASKS:
+        visible, hidden = sample_masks(masks, clip, vit)
+        assert hidden.shape[1] > visible.shape[1]
+        context = made.vit.encode(made.vit.embed(clip), visible, levels=2)
+        predicted = made.predictor(context, visible, hidden).split(24, -1)
+        total = 0.0
+        for level, target in zip(predicted, targets, strict=True):
+            total += (level[:, visible.shape[1] :] - gather_tokens(target, hidden)).abs().mean() / 2
+            error = (level[:, : visible.shape[1]] - gather_tokens(target, visible)).abs().mean(-1)
+            total += 0.3 * (error / distance_to_hidden(vit, visible, hidden).sqrt()).mean() / 2
+        errors.append(total)
+    assert found.item() == pytest.approx(2.0 * (errors[0] + errors[1]).item() / 2, rel=1e-5)
+    with pytest.raises(ValueError, match="blocks of the transformer, 1 to 1, got 2"):
+        replace(CONFIG, levels=2)
 
 
 def train(made: VJEPA, data, steps: int, **changes) -> list[dict[str, float]]:
@@ -180,11 +218,11 @@ def test_a_resumed_phase_goes_on_where_it_stood(data):
 def test_a_collapsed_encoder_stops_the_run(data):
     made = encoder(data)
     with torch.no_grad():
-        made.head.mlp[-1].weight.zero_()
+        made.readout.mlp[-1].weight.zero_()
     with pytest.raises(CollapseError, match=r"collapsed at step 1: .*effective rank 1\.0"):
         train(made, data, 3, log_every=1, lr=1e-9, warmup=1000)
     made = encoder(data)
     with torch.no_grad():
-        made.head.mlp[-1].bias.fill_(torch.nan)
+        made.readout.mlp[-1].bias.fill_(torch.nan)
     with pytest.raises(CollapseError, match="effective rank nan"):
         train(made, data, 3, log_every=1)

@@ -1,0 +1,98 @@
+"""Recordings in HDF5 files, as robomimic, D4RL and V-D4RL store them."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoders.recordings import Corpus, Recording, UnreadableError, choose_camera, optional, reason, resize
+
+SUFFIXES = (".h5", ".hdf5")
+
+
+def read_hdf5(files: Sequence[Path], camera: str) -> Corpus:
+    """Every episode of these files; one that does not open, or holds no pictures, is skipped."""
+    h5py = optional("h5py")
+    corpus = Corpus()
+    for file in files:
+        try:
+            with h5py.File(file) as opened:
+                corpus.recordings += _episodes(h5py, file, opened, camera)
+        except (OSError, UnreadableError) as error:
+            corpus.skipped[str(file)] = reason(error)
+    return corpus
+
+
+def _episodes(h5py: ModuleType, file: Path, opened, camera: str) -> Iterator[Recording]:
+    """robomimic's groups data/demo_N, each an episode, or one long array that flags cut into episodes."""
+    groups = [opened]
+    if isinstance(opened.get("data"), h5py.Group):
+        groups = [opened["data"][name] for name in sorted(opened["data"], key=_natural)]
+    for group in groups:
+        pictures = group[choose_camera(camera, _picture_names(h5py, group), file)]
+        action, reward = (_array(group, names) for names in (("actions", "action"), ("rewards", "reward")))
+        if "step_type" in group:  # as dm_env counts: the action and the reward that led to a frame
+            action, reward = (None if x is None else np.concatenate([x[1:], x[:1]]) for x in (action, reward))
+        action = None if action is None else action.reshape(len(action), -1)
+        reward = None if reward is None else reward.reshape(-1)
+        for first, last in _bounds(group, len(pictures)):
+            yield Recording(
+                f"{file}{group.name.rstrip('/')}[{first}:{last}]",
+                last - first,
+                _hdf5_reader(h5py, file, pictures.name, first),
+                None if action is None else action[first : last - 1],
+                None if reward is None else reward[first : last - 1],
+            )
+
+
+def _hdf5_reader(h5py: ModuleType, file: Path, name: str, offset: int) -> Callable[[int, int, int], Tensor]:
+    def read(first: int, last: int, side: int) -> Tensor:
+        try:
+            with h5py.File(file) as opened:
+                pictures = torch.from_numpy(opened[name][offset + first : offset + last])
+        except (OSError, KeyError) as error:
+            raise UnreadableError(reason(error)) from error
+        channels_last = pictures.shape[-1] == 3
+        return resize(pictures.permute(0, 3, 1, 2) if channels_last else pictures, side)
+
+    return read
+
+
+def _picture_names(h5py: ModuleType, group) -> list[str]:
+    names: list[str] = []
+
+    def visit(name: str, item) -> None:
+        seen = isinstance(item, h5py.Dataset) and item.dtype == np.uint8 and item.ndim == 4
+        if seen and 3 in (item.shape[-1], item.shape[1]) and not name.startswith("next"):
+            names.append(name)
+
+    group.visititems(visit)
+    return names
+
+
+def _array(group, names: Sequence[str]) -> np.ndarray | None:
+    found = next((name for name in names if hasattr(group.get(name), "shape")), None)
+    return None if found is None else np.asarray(group[found], np.float32)
+
+
+def _bounds(group, length: int) -> list[tuple[int, int]]:
+    """First row of each episode and the one after its last, from whichever flags there are."""
+    ended = np.zeros(length, bool)
+    for name in ("terminals", "timeouts", "dones", "done", "terminated", "truncated"):
+        if name in group:
+            ended |= np.asarray(group[name]).reshape(-1)[:length].astype(bool)
+    if "step_type" in group:
+        ended |= np.asarray(group["step_type"]).reshape(-1)[:length] == 2
+    if "episode_ends" in group:  # counts of rows, as diffusion policies store them
+        ended[np.asarray(group["episode_ends"], np.int64) - 1] = True
+    cuts = [0, *(np.flatnonzero(ended) + 1).tolist(), length]
+    return [(first, last) for first, last in zip(cuts, cuts[1:], strict=False) if last > first]
+
+
+def _natural(name: str) -> tuple[int, str]:
+    number = re.search(r"\d+$", name)
+    return (int(number[0]) if number else -1, name)

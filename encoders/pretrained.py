@@ -1,0 +1,215 @@
+"""Public checkpoints as encoders: encoder=pretrained encoder.source=FOLDER, FILE or OWNER/NAME on the hub.
+
+Read are the models of transformers (V-JEPA 2, VideoMAE, DINOv2, DINOv3 and any other AutoModel of pictures) and, as
+files, those of published.py. Nothing that comes with a checkpoint is run: weights are read as safetensors or as
+tensors alone, and code beside them is not looked at.
+
+What each expects of a clip is a fact about it, kept in `InputFacts`: the size that frames are scaled to (bilinearly,
+the whole frame, without a crop), their normalisation, and how many make a clip. A model of video reads the agent's F
+frames as one clip, in which the oldest stands still in front for as long as frames are missing, or (clip=single)
+each frame by itself, repeated until it fills a clip. A model of pictures always reads each frame by itself. So no
+frame later than the newest takes part, though within a clip all of these models look both ways.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from encoders.base import Encoder, check_frames, check_training_mode
+from encoders.hub import HubModel, download, load_hub
+from encoders.published import InputFacts, PublishedViT, load_published
+from encoders.readout import CompressedReadout, fit_readout, make_readout
+
+MEAN_FRAME_FILE = "mean_frame.safetensors"
+"""Beside an export of ours: `mean_frame` (3, H, W) and `pixel_std` () of its rollouts, of 255."""
+WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin")
+READOUTS = ("compressed", "pooled", "tokens")
+
+
+@dataclass(frozen=True)
+class PretrainedConfig:
+    """A public checkpoint, frozen or trained further by the agent's losses."""
+
+    source: str = ""
+    """Folder or file of the checkpoint, or its OWNER/NAME on the Hugging Face hub."""
+    frames: int = 4
+    """Frames F of a clip: the newest one and those before it."""
+    clip: str = "sliding"
+    """How a model of video reads them: sliding (all as one clip) or single (each repeated until it fills a clip)."""
+    image_size: int = 0
+    """Pixels, in height and width, that frames are scaled to; 0 for what the checkpoint was trained at."""
+    heads: int = 0
+    """Attention heads of a published file of unusual width; 0 for what published models of that width have."""
+    readout: str = "compressed"
+    """What the agent receives: compressed (principal components of the tokens), pooled (their mean) or tokens."""
+    width: int = 256
+    """Principal components of readout=compressed."""
+    places: int = 8
+    """Places, in height and in width, that tokens are averaged to before the readout; 0 for all that there are."""
+    training_mode: str = "frozen"
+    """frozen, or finetune (the agent's losses reach it)."""
+
+    def __post_init__(self):
+        if self.clip not in ("sliding", "single"):
+            raise ValueError(f"encoder.clip={self.clip}: expected sliding or single.")
+        if self.frames < 1 or min(self.image_size, self.heads, self.places) < 0:
+            raise ValueError("encoder.frames must be 1 or more; image_size, heads and places 0 or more.")
+        if self.readout not in READOUTS:
+            raise ValueError(f"encoder.readout={self.readout}: expected one of {', '.join(READOUTS)}.")
+
+
+class Pretrained(Encoder):
+    """A public checkpoint as an encoder.
+
+    Args:
+        config: which one, and how clips are shown to it.
+        action_dim: not used; all encoders are built alike.
+        state_dim: not used.
+
+    Raises:
+        ValueError: the source is missing, damaged or of an unknown kind, or does not go with the other fields.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: PretrainedConfig, action_dim: int = 0, state_dim: int = 0):
+        super().__init__()
+        if config.training_mode in ("refresh", "cotrain"):
+            raise ValueError(
+                f"encoder.training_mode={config.training_mode}: a public checkpoint comes without an objective to "
+                "go on with; finetune lets the agent's losses reach it, frozen leaves it as it is."
+            )
+        check_training_mode(config.training_mode, ("frozen", "finetune"))
+        self.config, self.clip_frames, self.training_mode = config, config.frames, config.training_mode
+        folder, self.model = load_source(config)
+        self.facts: InputFacts = self.model.facts
+        self.image_size = config.image_size or self.facts.image_size
+        _check_clip(config, self.facts, self.image_size)
+        self.alone = self.facts.frames == 1 or config.clip == "single"
+        mean, std = pixel_statistics(folder, self.facts, self.image_size)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.model.requires_grad_(config.training_mode == "finetune")
+        self.token_grid = self._try_out()
+        times, side, _ = self.token_grid
+        self.side = min(side, config.places or side)
+        num_tokens = times * self.side * self.side
+        self.readout = make_readout(config.readout, num_tokens, self.dim, config.width, 0)
+        self.feature_dim, self.fits_readout = self.readout.feature_dim, isinstance(self.readout, CompressedReadout)
+
+    def extra_repr(self) -> str:
+        return f"alone={self.alone}, image_size={self.image_size}, side={self.side}, {self.facts}"
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """uint8 clips (B, F, 3, H, W), newest frame last, to features (B, feature_dim)."""
+        return self.readout(self._averaged(observation))
+
+    def tokens(self, observation: Tensor) -> Tensor:
+        """uint8 clips (B, F, 3, H, W), newest frame last, to the model's tokens (B, N, D) by time, row, column."""
+        check_frames(observation, self.clip_frames, *observation.shape[-2:])
+        clips = self.arrange(self.normalise(observation))
+        return self.model(clips).reshape(len(observation), -1, self.dim)
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """uint8 frames (B, F, 3, H, W) to float, of the size and range that the model was trained with."""
+        x = frames.flatten(0, 1).float() / 255
+        size = self.image_size, self.image_size
+        if x.shape[-2:] != size:
+            x = F.interpolate(x, size, mode="bilinear", antialias=True)
+        return ((x - self.mean) / self.std).unflatten(0, frames.shape[:2])
+
+    def arrange(self, frames: Tensor) -> Tensor:
+        """Frames (B, F, 3, H, W) to the clips that the model reads: (B, F', ...) or, each alone, (B F, F', ...)."""
+        clips = frames.flatten(0, 1).unsqueeze(1) if self.alone else frames
+        wanted = self.facts.frames or -(-clips.shape[1] // self.facts.tubelet) * self.facts.tubelet
+        still = clips[:, :1].expand(-1, wanted - clips.shape[1], -1, -1, -1)
+        return torch.cat([still, clips], 1)
+
+    def fit_readout(self, clips: Tensor) -> None:
+        """Fits readout=compressed to the tokens of clips, uint8 (N, F, 3, H, W)."""
+        fit_readout(self.readout, self._averaged, clips)
+
+    def _averaged(self, observation: Tensor) -> Tensor:
+        """The tokens that the readout gets: the means of neighbouring ones."""
+        tokens = self.tokens(observation)
+        if self.side == self.token_grid[1]:
+            return tokens
+        maps = tokens.unflatten(1, self.token_grid).permute(0, 1, 4, 2, 3)  # (B, t, D, h, w)
+        maps = F.adaptive_avg_pool2d(maps.flatten(0, 1), self.side)
+        return maps.flatten(2).transpose(1, 2).reshape(len(tokens), -1, self.dim)
+
+    @torch.no_grad()
+    def _try_out(self) -> tuple[int, int, int]:
+        """Shows the model a black clip, sets `dim` and returns the grid of its tokens."""
+        size = self.image_size
+        clips = self.arrange(self.normalise(torch.zeros(1, self.clip_frames, 3, size, size, dtype=torch.uint8)))
+        try:
+            tokens = self.model(clips)
+        except (RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).strip().split("\n")[0].rstrip(".")
+            raise ValueError(
+                f"{self.config.source} does not read frames of {size} x {size} pixels ({reason})."
+            ) from None
+        times = clips.shape[0] * clips.shape[1] // self.facts.tubelet
+        side = round((tokens.shape[0] * tokens.shape[1] / times) ** 0.5)
+        if times * side * side != tokens.shape[0] * tokens.shape[1]:
+            raise ValueError(
+                f"{self.config.source}: its {tokens.shape[1]} tokens of {size} x {size} pixels are no square map."
+            )
+        self.dim = tokens.shape[2]
+        return times, side, side
+
+
+def load_source(config: PretrainedConfig) -> tuple[Path, HubModel | PublishedViT]:
+    """The folder that a checkpoint lies in, and its model.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    source = config.source
+    if not source:
+        raise ValueError("Which checkpoint? Name its folder, its file or its OWNER/NAME on the hub: encoder.source=...")
+    path = Path(source).expanduser()
+    if not path.exists():
+        if source.count("/") != 1 or source[0] in "./~":
+            raise ValueError(
+                f"encoder.source={source}: no such file or folder, and not the form OWNER/NAME of the hub."
+            )
+        path = download(source)
+    if path.is_dir() and (path / "config.json").is_file():
+        return path, load_hub(path, config.image_size)
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.suffix in WEIGHT_FILES)
+    if len(files) != 1:
+        raise ValueError(
+            f"encoder.source={source}: neither a model of transformers, with a config.json, nor one file of "
+            f"weights: {len(files)} are there."
+        )
+    return files[0].parent, load_published(files[0], config.heads)
+
+
+def pixel_statistics(folder: Path, facts: InputFacts, image_size: int) -> tuple[Tensor, Tensor]:
+    """What is taken off pixels in [0, 1], (3, 1, 1) or (3, H, W), and what they are then divided by."""
+    if not (folder / MEAN_FRAME_FILE).is_file():
+        return torch.tensor(facts.mean).view(3, 1, 1), torch.tensor(facts.std).view(3, 1, 1)
+    held = load_file(folder / MEAN_FRAME_FILE)
+    mean = F.interpolate(held["mean_frame"].unsqueeze(0), (image_size, image_size), mode="bilinear", antialias=True)
+    return mean.squeeze(0) / 255, held["pixel_std"] / 255
+
+
+def _check_clip(config: PretrainedConfig, facts: InputFacts, image_size: int) -> None:
+    if facts.patch and image_size % facts.patch:
+        raise ValueError(
+            f"encoder.image_size={image_size}: {config.source} cuts frames to patches of {facts.patch} pixels."
+        )
+    if image_size != facts.image_size and not facts.resizable:
+        raise ValueError(
+            f"encoder.image_size={config.image_size}: the positions of {config.source} are those of "
+            f"{facts.image_size} pixels and no others; leave it out."
+        )
+    if facts.frames > 1 and config.frames > facts.frames:
+        raise ValueError(f"encoder.frames={config.frames}: {config.source} reads clips of {facts.frames}.")

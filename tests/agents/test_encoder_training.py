@@ -1,0 +1,86 @@
+"""What a run does for its encoder: what is fitted, what is stored, and whose losses reach it."""
+
+import pytest
+import torch
+
+from agents.collector import Collector, Eyes
+from agents.encoder_training import EncoderTraining
+from agents.replay import Replay
+from encoders import CNNConfig, VICRegConfig, VideoMAEConfig, make_encoder
+from encoders.pretrain import PretrainConfig, Pretrainer
+from encoders.vit import ViTConfig
+from envs import RenderConfig, WarpEnv, make_env
+
+SIDE, WORLDS = 40, 4
+VIT = ViTConfig(image_size=SIDE, frames=2, tubelet=2, patch=8, dim=24, depth=1, heads=2)
+
+
+@pytest.fixture(scope="module")
+def env() -> WarpEnv:
+    render = RenderConfig(width=SIDE, height=SIDE)
+    observations = ("pixels", "state", "behaviour")
+    return make_env("cartpole-swingup", WORLDS, seed=3, render=render, observations=observations)
+
+
+def training(env: WarpEnv, config) -> EncoderTraining:
+    """Forty decisions of noise, and an encoder that has been fitted to them."""
+    torch.manual_seed(0)
+    encoder = make_encoder(config, env.action_dim, len(env.state_names)).eval()
+    pretrainer = Pretrainer(PretrainConfig(batch_size=8, future_steps=3), encoder) if encoder.has_objective else None
+    collector = Collector(env, Eyes(encoder), Replay(400, WORLDS), store_latents=not encoder.trained_by_agent)
+    found = EncoderTraining(collector, pretrainer)
+    for _ in range(40):
+        collector.step(None, 1.0, encoder.identity())
+    found.fit()
+    return found
+
+
+def test_features_in_replay_are_those_of_the_readout_fitted_last(env):
+    found = training(env, VideoMAEConfig(vit=VIT, embedding_dim=6))
+    assert found.encoder.mean_frame.std() > 0
+    first = found.encoder.identity()
+    with torch.no_grad():
+        found.encoder.vit.norm.weight[:12] = 2.0  # as if it had been trained
+    encoder_id = found.settle()
+    assert encoder_id == found.encoder.identity() == found.replay.encoder_id != first
+    batch = found.replay.sample(64, 1, ("latent",), 2)
+    features = found.encoder(batch["frames"][:, :2])
+    torch.testing.assert_close(batch["latent"][:, 0].float(), features, atol=2e-2, rtol=1e-2)
+    torch.testing.assert_close(features.std(0), torch.ones(6), atol=0.5, rtol=0)
+    torch.testing.assert_close(found.collector.features, found.encoder(found.collector.eyes.clip))
+
+
+def test_the_objective_gets_the_behaviour_of_the_newest_frame(env):
+    found = training(env, VideoMAEConfig(vit=VIT, embedding_dim=6))
+    rows = found.replay._data
+    rows["behaviour"].copy_(torch.arange(len(rows)))  # each row its own
+    frames, action, reward, behaviour = found.sample()
+    assert frames.shape == (8, 5, 3, SIDE, SIDE) and frames.dtype == torch.uint8
+    assert action.shape == (8, 3, 1) and reward.shape == (8, 3)
+    assert behaviour.shape == (8,) and behaviour.dtype == torch.int64
+    for newest, row in zip(frames[:, 1], behaviour, strict=True):
+        assert torch.equal(rows["pixels"][row], newest)
+    assert not torch.equal(frames[:, 1], frames[:, 2])
+
+
+@pytest.mark.parametrize(
+    ("config", "own"),
+    [
+        (VICRegConfig(vit=VIT, embedding_dim=6, training_mode="finetune"), False),
+        (VICRegConfig(vit=VIT, embedding_dim=6, training_mode="cotrain"), True),
+        (CNNConfig(image_size=SIDE, frames=2), False),
+    ],
+)
+def test_whose_losses_reach_it(env, config, own):
+    found = training(env, config)
+    features, extra, batch = found.encode_batch(8, 3)
+    assert features.shape == (8, 4, found.encoder.feature_dim) and batch["action"].shape == (8, 3, 1)
+    assert not found.encoder.training and not found.collector.store_latents
+    parameter = next(found.encoder.parameters())
+    for part, reaches in ((features[:, 0], True), (features[:, 1:], False)):
+        (gradient,) = torch.autograd.grad(part.square().sum(), parameter, retain_graph=True)
+        assert gradient.any() == reaches
+    assert (extra is not None) == own
+    if extra is not None:
+        (reached,) = torch.autograd.grad(extra, parameter)
+        assert reached.any()

@@ -1,0 +1,357 @@
+"""Public checkpoints: small random models of the real architectures, saved as transformers saves them."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from encoders.pretrained import Pretrained, PretrainedConfig
+from encoders.published import IMAGENET
+
+SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8}
+MODELS = {
+    "vjepa2": (
+        transformers.VJEPA2Model,
+        transformers.VJEPA2Config(
+            crop_size=32, pred_hidden_size=12, pred_num_attention_heads=2, pred_num_hidden_layers=1, **SMALL
+        ),
+    ),
+    "videomae": (transformers.VideoMAEModel, transformers.VideoMAEConfig(image_size=32, num_frames=8, **SMALL)),
+    "dinov2": (transformers.Dinov2Model, transformers.Dinov2Config(image_size=32, **SMALL)),
+    "dinov3": (
+        transformers.DINOv3ViTModel,
+        transformers.DINOv3ViTConfig(image_size=32, num_register_tokens=4, **SMALL),
+    ),
+    "vit": (transformers.ViTModel, transformers.ViTConfig(image_size=32, **SMALL)),
+    "convnext": (
+        transformers.ConvNextModel,
+        transformers.ConvNextConfig(image_size=32, hidden_sizes=[8, 8, 16, 24], depths=[1, 1, 1, 1]),
+    ),
+}
+HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 32, "width": 32}}
+"""The preprocessing that ViT and ConvNext come with here, whose families have no one way."""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    """Name -> folder of a saved model."""
+    torch.manual_seed(0)
+    found = {}
+    for name, (kind, config) in MODELS.items():
+        model, folder = kind(config), tmp_path_factory.mktemp(name)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        model.save_pretrained(folder)
+        if name in ("vit", "convnext"):
+            (folder / "preprocessor_config.json").write_text(json.dumps(HALF))
+        found[name] = folder
+    return found
+
+
+@pytest.fixture
+def clips() -> torch.Tensor:
+    return torch.randint(0, 256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+
+
+def encoder(source: Path | str, **fields) -> Pretrained:
+    return Pretrained(PretrainedConfig(source=str(source), **{"readout": "tokens", "places": 0} | fields)).eval()
+
+
+def normalised(clip: torch.Tensor, mean=IMAGENET[0], std=IMAGENET[1]) -> torch.Tensor:
+    return (clip / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
+def own(folder: Path, pixels: torch.Tensor) -> torch.Tensor:
+    """What transformers itself makes of normalised pixels."""
+    with torch.no_grad():
+        return transformers.AutoModel.from_pretrained(folder).eval()(pixels).last_hidden_state
+
+
+# ---- tokens equal to transformers' own ----
+
+
+def test_vjepa2_reads_the_clip_as_it_is(folders, clips):
+    expected = own(folders["vjepa2"], normalised(clips))
+    made = encoder(folders["vjepa2"])
+    assert made.token_grid == (2, 4, 4) and not made.alone
+    torch.testing.assert_close(made.tokens(clips), expected)
+    torch.testing.assert_close(made(clips), expected.flatten(1))
+
+
+def test_vjepa2_fills_a_tubelet_with_the_oldest_frame(folders, clips):
+    still = torch.cat([clips[:, :1], clips[:, :3]], 1)
+    expected = own(folders["vjepa2"], normalised(still))
+    torch.testing.assert_close(encoder(folders["vjepa2"], frames=3).tokens(clips[:, :3]), expected)
+
+
+def test_vjepa2_reads_single_frames_doubled(folders, clips):
+    made = encoder(folders["vjepa2"], clip="single")
+    assert made.token_grid == (4, 4, 4)
+    tokens = made.tokens(clips).unflatten(1, (4, 16))
+    for t in range(4):
+        doubled = clips[:, t : t + 1].expand(-1, 2, -1, -1, -1)
+        torch.testing.assert_close(tokens[:, t], own(folders["vjepa2"], normalised(doubled)))
+
+
+def test_videomae_fills_its_clip_with_the_oldest_frame(folders, clips):
+    still = torch.cat([clips[:, :1].expand(-1, 4, -1, -1, -1), clips], 1)
+    made = encoder(folders["videomae"])
+    assert made.token_grid == (4, 4, 4)
+    torch.testing.assert_close(made.tokens(clips), own(folders["videomae"], normalised(still)))
+
+
+@pytest.mark.parametrize(("name", "extra"), [("dinov2", 1), ("dinov3", 5), ("vit", 1), ("convnext", 0)])
+def test_models_of_pictures_read_frame_by_frame(folders, clips, name, extra):
+    """Without class and register tokens."""
+    statistics = (HALF["image_mean"], HALF["image_std"]) if name in ("vit", "convnext") else IMAGENET
+    made = encoder(folders[name])
+    side = 1 if name == "convnext" else 4
+    assert made.token_grid == (4, side, side)
+    tokens = made.tokens(clips).unflatten(1, (4, -1))
+    for t in range(4):
+        expected = own(folders[name], normalised(clips[:, t], *statistics))
+        if expected.ndim == 4:
+            expected = expected.flatten(2).mT
+        torch.testing.assert_close(tokens[:, t], expected[:, extra:])
+
+
+def test_a_model_of_pictures_and_text_gives_its_eyes(tmp_path, clips):
+    part = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.CLIPConfig(
+        text_config=part | {"vocab_size": 99}, vision_config=part | {"patch_size": 8, "image_size": 32}
+    )
+    transformers.CLIPModel(config).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(HALF))
+    expected = transformers.CLIPVisionModel.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        picture = expected(normalised(clips[:, -1], HALF["image_mean"], HALF["image_std"])).last_hidden_state[:, 1:]
+    torch.testing.assert_close(encoder(tmp_path).tokens(clips)[:, -16:], picture)
+
+
+# ---- what each expects ----
+
+
+def test_frames_are_scaled_bilinearly(folders):
+    """Half the size: each pixel is a mean of 4 x 4 with the weights of a triangle as wide as 4 of them."""
+    large = torch.randint(0, 256, (1, 4, 3, 64, 64), dtype=torch.uint8)
+    scaled = encoder(folders["vjepa2"]).normalise(large)
+    assert scaled.shape == (1, 4, 3, 32, 32)
+    weight = torch.tensor([1, 3, 3, 1]) / 8
+    pixel = torch.einsum("tchw,h,w->tc", large[0, :, :, 9:13, 19:23].float(), weight, weight)
+    expected = (pixel / 255 - torch.tensor(IMAGENET[0])) / torch.tensor(IMAGENET[1])
+    torch.testing.assert_close(scaled[0, :, :, 5, 10], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_other_sizes(folders, clips):
+    """V-JEPA 2 and DINOv2 read more places, ViT interpolates its positions, VideoMAE refuses."""
+    large = clips.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    config = transformers.VJEPA2Config.from_pretrained(folders["vjepa2"])
+    config.crop_size = 64
+    model = transformers.VJEPA2Model.from_pretrained(folders["vjepa2"], config=config).eval()
+    with torch.no_grad():
+        expected = model(normalised(large)).last_hidden_state
+    torch.testing.assert_close(encoder(folders["vjepa2"], image_size=64).tokens(large), expected)
+
+    made = encoder(folders["dinov2"], image_size=64)
+    assert made.token_grid == (4, 8, 8)
+    expected = own(folders["dinov2"], normalised(large[:, 3]))[:, 1:]
+    torch.testing.assert_close(made.tokens(large)[:, -64:], expected)
+    assert encoder(folders["vit"], image_size=48).token_grid == (4, 6, 6)
+    with pytest.raises(ValueError, match="32 pixels and no others"):
+        encoder(folders["videomae"], image_size=64)
+    with pytest.raises(ValueError, match="8"):
+        encoder(folders["videomae"], frames=16)
+
+
+def test_a_checkpoint_s_own_preprocessing_comes_first(folders, tmp_path, clips):
+    """Mean, spread, scale and crop size of its own file."""
+    kind, config = MODELS["dinov2"]
+    kind(config).save_pretrained(tmp_path)
+    settings = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "crop_size": {"height": 16, "width": 16}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    made = encoder(tmp_path)
+    assert made.token_grid == (4, 2, 2)
+    frames = torch.full((1, 4, 3, 16, 16), 51, dtype=torch.uint8)  # 0.2
+    torch.testing.assert_close(made.normalise(frames)[0, 0, :, 0, 0], torch.tensor([0.25, 0.0, -1 / 6]))
+    doubled = settings | {"rescale_factor": 2 / 255}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(doubled))
+    torch.testing.assert_close(encoder(tmp_path).normalise(frames)[0, 0, :, 0, 0], torch.tensor([0.75, 0.4, 1 / 6]))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(doubled | {"do_normalize": False}))
+    torch.testing.assert_close(encoder(tmp_path).normalise(frames)[0, 0, :, 0, 0], torch.full((3,), 0.4))
+
+
+def test_a_family_without_one_way_has_to_bring_its_own(tmp_path):
+    kind, config = MODELS["vit"]
+    kind(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"preprocessor_config\.json"):
+        encoder(tmp_path)
+
+
+def test_each_frame_stays_in_its_place(folders, clips):
+    """The newest frame moves the newest tokens of a model of pictures and no others."""
+    made = encoder(folders["dinov2"])
+    other = clips.clone()
+    other[:, -1] = 255 - other[:, -1]
+    moved = (made.tokens(clips) != made.tokens(other)).any(-1).unflatten(1, (4, 16))
+    assert moved[:, 3].all() and not moved[:, :3].any()
+
+
+# ---- what the agent receives, and who trains it ----
+
+
+def test_readouts(folders, clips):
+    pooled = encoder(folders["vjepa2"], readout="pooled")
+    torch.testing.assert_close(pooled(clips), pooled.tokens(clips).mean(1))
+    coarse = encoder(folders["vjepa2"], places=2)
+    assert coarse.feature_dim == 2 * 2 * 2 * 24
+    quarter = coarse.tokens(clips).unflatten(1, (2, 2, 2, 2, 2)).mean((3, 5))  # the mean of 2 x 2 neighbours
+    torch.testing.assert_close(coarse(clips), quarter.flatten(1))
+    compressed = encoder(folders["vjepa2"], readout="compressed", width=8, places=2)
+    many = torch.randint(0, 256, (40, 4, 3, 32, 32), dtype=torch.uint8)
+    compressed.fit_readout(many)
+    features = compressed(many)
+    torch.testing.assert_close(features.T.cov(correction=0), torch.eye(8), atol=1e-3, rtol=0)
+
+
+def test_training_modes(folders, clips):
+    frozen = encoder(folders["dinov2"])
+    assert not any(p.requires_grad for p in frozen.parameters()) and not frozen.trained_by_agent
+    tuned = encoder(folders["vjepa2"], training_mode="finetune")
+    tuned(clips).sum().backward()
+    assert tuned.trained_by_agent and all(p.grad is not None for p in tuned.parameters())
+    for mode in ("refresh", "cotrain"):
+        with pytest.raises(ValueError, match="without an objective.*finetune"):
+            encoder(folders["dinov2"], training_mode=mode)
+
+
+def test_wrong_clips(folders, clips):
+    made = encoder(folders["vjepa2"])
+    for wrong in (clips.float(), clips[:, :3], clips[0]):
+        with pytest.raises(ValueError, match="uint8 frames"):
+            made(wrong)
+
+
+# ---- sources that cannot be read ----
+
+
+class Trap:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mknod, (str(self.path),)
+
+
+@pytest.fixture
+def copy(folders, tmp_path):
+    """A copy of a saved model, to be spoilt."""
+
+    def make(name: str) -> Path:
+        for file in folders[name].iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        return tmp_path
+
+    return make
+
+
+def test_no_source():
+    with pytest.raises(ValueError, match="Which checkpoint"):
+        encoder("")
+    for name in ("/no/such/folder", "./none", "none"):
+        with pytest.raises(ValueError, match="no such file or folder"):
+            encoder(name)
+
+
+def test_the_hub_out_of_reach(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="the hub did not give a model of that name.*name its folder"):
+        encoder("mindreel-tests/no-such-model")
+
+
+def test_an_empty_folder(tmp_path):
+    with pytest.raises(ValueError, match="neither a model of transformers"):
+        encoder(tmp_path)
+
+
+def test_truncated_weights(copy):
+    folder = copy("dinov2")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="no whole model"):
+        encoder(folder)
+
+
+def test_missing_and_foreign_tensors(copy):
+    folder = copy("dinov2")
+    state = load_file(folder / "model.safetensors")
+    del state["layernorm.weight"]
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks 1 tensors of a Dinov2Model \(layernorm.weight\)"):
+        encoder(folder)
+    state["layernorm.weight"] = torch.ones(25)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="no whole model"):
+        encoder(folder)
+
+
+def test_weights_that_hold_code_are_not_run(copy, tmp_path):
+    folder = copy("dinov2")
+    (folder / "model.safetensors").unlink()
+    with open(folder / "pytorch_model.bin", "wb") as file:
+        pickle.dump({"layernorm.weight": Trap(tmp_path / "trapped")}, file, protocol=2)  # as torch.save has it
+    with pytest.raises(ValueError, match="no whole model"):
+        encoder(folder)
+    torch.save({"layernorm.weight": Trap(tmp_path / "trapped")}, folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="no whole model"):
+        encoder(folder)
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_code_beside_the_weights_is_not_run(copy, tmp_path):
+    folder = copy("dinov2")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "trap", "auto_map": {"AutoConfig": "trap.Trap", "AutoModel": "trap.Trap"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "trap.py").write_text(f"open({str(tmp_path / 'trapped')!r}, 'w').close()\nclass Trap: pass\n")
+    with pytest.raises(ValueError, match="no whole model"):
+        encoder(folder)
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_models_that_do_not_see_or_see_otherwise(tmp_path):
+    text = transformers.BertConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, vocab_size=99)
+    transformers.BertModel(text).save_pretrained(tmp_path / "text")
+    with pytest.raises(ValueError, match="BertModel reads input_ids"):
+        encoder(tmp_path / "text")
+    grey = transformers.ViTConfig(image_size=32, num_channels=1, **SMALL)
+    transformers.ViTModel(grey).save_pretrained(tmp_path / "grey")
+    (tmp_path / "grey" / "preprocessor_config.json").write_text(json.dumps(HALF))
+    with pytest.raises(ValueError, match="does not read frames of 32 x 32 pixels"):
+        encoder(tmp_path / "grey")
+    masked = transformers.ViTMAEConfig(image_size=32, **SMALL)
+    transformers.ViTMAEModel(masked).save_pretrained(tmp_path / "masked")
+    (tmp_path / "masked" / "preprocessor_config.json").write_text(json.dumps(HALF))
+    with pytest.raises(ValueError, match="no square map"):
+        encoder(tmp_path / "masked")
+    video = transformers.TimesformerConfig(image_size=32, num_frames=2, **SMALL)
+    transformers.TimesformerModel(video).save_pretrained(tmp_path / "video")
+    (tmp_path / "video" / "preprocessor_config.json").write_text(json.dumps(HALF))
+    with pytest.raises(ValueError, match="not timesformer"):
+        encoder(tmp_path / "video")
+
+
+def test_wrong_fields(folders):
+    with pytest.raises(ValueError, match="sliding or single"):
+        encoder(folders["dinov2"], clip="both")
+    with pytest.raises(ValueError, match="compressed, pooled, tokens"):
+        encoder(folders["dinov2"], readout="embedding")
+    with pytest.raises(ValueError, match="encoder.image_size=30: .* patches of 8 pixels"):
+        encoder(folders["vit"], image_size=30)

@@ -1,0 +1,261 @@
+"""Probes against closed forms, hand-computed numbers and planted signals."""
+
+import itertools
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from encoders.probe import ProbeConfig, linear_predictions, r2
+from encoders.probes.anomaly import auroc, pairwise_accuracy, surprise
+from encoders.probes.attentive import attentive_predictions
+from encoders.probes.bootstrap import bootstrap, weighted_mean
+from encoders.probes.dynamics import Components, fit_predictor, prediction_errors, unroll
+from encoders.probes.frontend import Captioner, export_tokens, fit_captioner, token_positions
+from encoders.probes.recognition import correct, logistic_predictions, majority
+from encoders.probes.retrieval import clip_to_clip, recall, sentence_similarity, text_to_clip
+
+CONFIG = ProbeConfig(steps=200, hidden=32, batch_size=64, lr=5e-3)
+
+
+# ---- intervals ----
+
+
+def test_weights_count_rows_as_often() -> None:
+    predicted, target = torch.randn(4, 2), torch.randn(4, 2)
+    weight = torch.tensor([2.0, 0.0, 1.0, 3.0])
+    repeated = torch.tensor([0, 0, 2, 3, 3, 3])
+    torch.testing.assert_close(r2(predicted, target, weight), r2(predicted[repeated], target[repeated]))
+
+
+def test_intervals_cover_the_mean_of_rows_that_come_in_episodes() -> None:
+    """Twenty episodes of ten rows that are nearly copies: the truth, 0, lies inside 95% of the time."""
+    inside, inside_by_rows, trials = 0, 0, 150
+    for trial in range(trials):
+        values = torch.randn(20, 1).expand(-1, 10).flatten() + 0.1 * torch.randn(200)
+        score = weighted_mean(values)
+        point, low, high = bootstrap(score, torch.arange(20).repeat_interleave(10), 200, trial)
+        assert low < point < high
+        inside += int(low < 0 < high)
+        _, low, high = bootstrap(score, torch.arange(200), 200, trial)  # as if rows were independent
+        inside_by_rows += int(low < 0 < high)
+    assert 0.86 * trials < inside <= trials
+    assert inside_by_rows < 0.6 * trials
+
+
+def test_an_interval_of_one_episode_has_no_width() -> None:
+    scores = bootstrap(weighted_mean(torch.tensor([0.0, 1.0])), torch.tensor([7, 7]), 20)
+    assert scores.tolist() == [[0.5], [0.5], [0.5]]
+
+
+# ---- attentive ----
+
+
+def test_the_attentive_probe_finds_a_planted_token() -> None:
+    """One token of nine is marked, at any place, and holds the target: what all tokens share on average does not."""
+    number, dim = 9, 8
+
+    def clips(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens, target = torch.randn(count, number, dim), torch.randn(count, 1)
+        tokens[..., 0] = 0.0
+        place = torch.randint(number, (count,))
+        tokens[torch.arange(count), place, 0] = 5.0
+        tokens[torch.arange(count), place, 1] = target[:, 0]
+        return tokens, target
+
+    (x, y), (test_x, test_y) = clips(3000), clips(500)
+    attentive = r2(attentive_predictions(CONFIG, x, y, test_x), test_y)
+    pooled = r2(linear_predictions(CONFIG, x.mean(1), y, test_x.mean(1)), test_y)
+    assert attentive > 0.9
+    assert pooled < 0.3
+    label, test_label = (y[:, 0] > 0).long(), (test_y[:, 0] > 0).long()
+    logits = attentive_predictions(CONFIG, x, label, test_x, classes=2)
+    assert correct(logits, test_label).mean() > 0.9
+
+
+def test_the_attentive_probe_reads_places_of_tokens_that_do_not_hold_them() -> None:
+    place = torch.randint(6, (1500,))
+    tokens = torch.zeros(1500, 6, 4)
+    tokens[torch.arange(1500), place, 0] = 1.0
+    logits = attentive_predictions(CONFIG, tokens[:1000], place[:1000], tokens[1000:], classes=6)
+    assert correct(logits, place[1000:]).mean() > 0.95
+
+
+# ---- recognition ----
+
+
+def test_logistic_regression_has_no_gradient_left() -> None:
+    x, label = torch.randn(200, 3), torch.randint(3, (200,))
+    x[:, 0] += label
+    standard = (x - x.mean(0)) / x.std(0)
+    # Logits at zero and at the unit vectors give bias and weights.
+    back = torch.cat([torch.zeros(1, 3), torch.eye(3)]) * x.std(0) + x.mean(0)
+    logits = logistic_predictions(x, label, 3, back, penalty=0.1)
+    bias, weight = logits[0], logits[1:] - logits[0]
+    residual = (standard @ weight + bias).softmax(1) - torch.nn.functional.one_hot(label, 3)
+    assert (standard.T @ residual / 200 + 0.1 * weight).abs().max() < 1e-3
+    assert residual.mean(0).abs().max() < 1e-3
+
+
+def test_chance_is_the_commonest_class_of_what_was_learned_from() -> None:
+    learned, seen = torch.tensor([0, 1, 1, 1, 2]), torch.tensor([1, 0, 1, 2])
+    assert majority(learned, seen).tolist() == [1, 0, 1, 0]
+    assert correct(torch.tensor([[0.0, 1.0], [3.0, 2.0]]), torch.tensor([1, 1])).tolist() == [1, 0]
+
+
+# ---- retrieval ----
+
+
+def test_recall_by_hand() -> None:
+    similarity = torch.arange(12, 0, -1).float().expand(2, 12)
+    right = torch.zeros(2, 12, dtype=torch.bool)
+    right[0, 3], right[1, 0], right[1, 11] = True, True, True
+    shown = torch.ones(2, 12, dtype=torch.bool)
+    shown[1, 0] = False  # its own episode: what is left is the last of eleven
+    hits, chances = recall(similarity, right, shown)
+    assert hits.tolist() == [[0, 1, 1], [0, 0, 0]]
+    torch.testing.assert_close(chances, torch.tensor([[1 / 12, 5 / 12, 10 / 12], [1 / 11, 5 / 11, 10 / 11]]))
+
+
+def test_the_chance_of_recall_is_that_of_every_order() -> None:
+    orders = list(itertools.permutations(range(7)))
+    similarity = -torch.tensor(orders).float()
+    right = (torch.arange(7) == 3).expand(len(orders), -1)
+    hits, chances = recall(similarity, right, torch.ones_like(right))
+    torch.testing.assert_close(hits.mean(0), chances[0])
+    assert chances[0].tolist() == pytest.approx([1 / 7, 5 / 7, 1.0])
+
+
+def test_clips_find_their_kind_in_other_episodes() -> None:
+    label, episode = torch.arange(5).repeat(40), torch.arange(20).repeat_interleave(10)
+    planted = 3 * torch.nn.functional.one_hot(label, 5).float()
+    hits, chances = clip_to_clip(planted, planted + 0.1 * torch.randn(200, 5), label, episode)
+    assert hits[:, 0].mean() > 0.99
+    noise = torch.randn(200, 5)
+    hits, chances = clip_to_clip(noise, noise, label, episode)
+    assert hits[:, 0].mean() == pytest.approx(float(chances[:, 0].mean()), abs=0.12)
+    same_episode = torch.zeros(200, dtype=torch.long)
+    assert clip_to_clip(noise, noise, label, same_episode)[0].isnan().all()  # nothing is left to find
+
+
+def test_sentences_find_their_clips_through_a_linear_map() -> None:
+    sentences = torch.randn(4, 16)
+    said, label = torch.randint(4, (400,)), torch.randint(4, (100,))
+    lift = torch.randn(16, 10)  # features hold the sentence, in another space
+    x, test_x = (sentences[index] @ lift + 0.1 * torch.randn(len(index), 10) for index in (said, label))
+    similarity = sentence_similarity(CONFIG, x, said, test_x, sentences)
+    hits, chances = text_to_clip(similarity, label, torch.ones(100))
+    assert hits.tolist() == [1, 1, 1]
+    assert 0.1 < chances[0] < 0.4
+    nearness, kind = torch.tensor([[3.0, 2.0, 1.0], [1.0, 1.0, 1.0]]), torch.tensor([1, 0, 0])
+    assert text_to_clip(nearness[:1], kind, torch.ones(3))[0].tolist() == [0, 1, 1]
+    without_first = torch.tensor([0.0, 1.0, 2.0])  # what is left of the second sentence's clips is no query
+    assert text_to_clip(nearness, kind, without_first)[0].tolist() == [1, 1, 1]
+
+
+# ---- dynamics ----
+
+
+class Share(torch.nn.Module):
+    """Moves a share of the way where the truth is z + action."""
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, z: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        return z + self.share * action
+
+
+def walks(episodes: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    action = torch.randn(episodes, steps, 2)
+    return torch.cat([torch.zeros(episodes, 1, 2), action.cumsum(1)], 1), action
+
+
+def test_errors_of_a_known_predictor() -> None:
+    z, action = walks(3, 20)
+    error, still, episode = prediction_errors(Share(0.5), z, action)
+    torch.testing.assert_close(error, still / 4)  # half as far off at every horizon, from every start
+    assert error.shape == (3 * 6, 3)
+    assert episode.tolist() == [e for e in range(3) for _ in range(6)]
+    expected = (z[1, 4 + 5] - z[1, 4]).pow(2).sum()
+    torch.testing.assert_close(still[6 + 4, 1], expected)
+    assert prediction_errors(Share(0.5), z[:, :8], action[:, :7])[0].shape == (3 * 3, 2)  # 15 steps are not there
+
+
+def test_a_predictor_learns_a_linear_system() -> None:
+    turn = torch.tensor([[0.9, 0.3], [-0.3, 0.9]])
+    z, action = [torch.randn(60, 2)], torch.randn(60, 30, 1)
+    for t in range(30):
+        z.append(z[-1] @ turn + action[:, t] * torch.tensor([0.5, 0.0]))
+    z = torch.stack(z, 1)
+    predictor = fit_predictor(CONFIG, z[:50], action[:50])
+    error, still, _ = prediction_errors(predictor, z[50:], action[50:])
+    assert (error.sum(0) / still.sum(0)).max() < 0.05
+    assert unroll(predictor, z[:, 0], action[:, :4]).shape == (60, 4, 2)
+
+
+def test_components_keep_distances() -> None:
+    x = torch.randn(300, 5) * torch.tensor([3.0, 2.0, 1.0, 0.5, 0.1]) + 7
+    small = Components(x)(x)
+    assert small.pow(2).mean().item() == pytest.approx(1, abs=0.02)
+    ratio = (small[:100] - small[100:200]).norm(dim=1) / (x[:100] - x[100:200]).norm(dim=1)
+    assert ratio.std() < 1e-3 * ratio.mean()
+
+
+# ---- anomaly ----
+
+
+def test_auroc_and_pairs_by_hand() -> None:
+    possible, impossible = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([2.0, 4.0, 0.5])
+    assert pairwise_accuracy(possible, impossible).tolist() == [1, 1, 0]
+    # 2.0 is above 1 and level with 2; 4.0 is above all three; 0.5 is above none
+    assert auroc(possible, impossible).item() == pytest.approx((1.5 + 3 + 0) / 9)
+    weight = torch.tensor([1.0, 1.0, 0.0])
+    assert auroc(possible, impossible, weight).item() == pytest.approx((1.5 + 2) / 4)
+    assert pairwise_accuracy(possible, possible).tolist() == [0.5] * 3
+
+
+def test_a_planted_jump_surprises_and_nothing_else_does() -> None:
+    def movies() -> tuple[torch.Tensor, torch.Tensor]:
+        z, action = walks(200, 12)
+        return z + 0.3 * torch.randn_like(z), action
+
+    (z, action), (others, moved) = movies(), movies()
+    jumped = z.clone()
+    jumped[:, 6:] += 3.0
+    calm, startled = surprise(Share(1.0), z, action), surprise(Share(1.0), jumped, action)
+    assert auroc(calm, startled) > 0.99
+    assert pairwise_accuracy(calm, startled).mean() > 0.99
+    assert auroc(calm, surprise(Share(1.0), others, moved)).item() == pytest.approx(0.5, abs=0.1)
+
+
+# ---- front end ----
+
+
+def test_positions_say_where_tokens_are(tmp_path) -> None:
+    positions = token_positions((2, 2, 4))
+    assert positions.shape == (16, 3)
+    assert positions[0].tolist() == [0.25, 0.25, 0.125]
+    assert positions[8 + 4 + 1].tolist() == [0.75, 0.75, 0.375]  # later half, lower row, second column
+    tokens = torch.randn(5, 16, 3)
+    export_tokens(tmp_path / "deep" / "tokens", tokens, (2, 2, 4), {"task": "any"})
+    saved = load_file(tmp_path / "deep" / "tokens.safetensors")
+    torch.testing.assert_close(saved["tokens"], tokens.half())
+    assert torch.equal(saved["positions"], positions)
+    about = json.loads((tmp_path / "deep" / "tokens.json").read_text())
+    assert about["task"] == "any" and about["grid"] == [2, 2, 4] and about["dim"] == 3
+
+
+def test_the_captioner_says_what_was_planted() -> None:
+    sentences = ("a ball falling", "a ball lying in the cup", "a cup")
+    index = torch.randint(3, (600,))
+    tokens = torch.randn(600, 4, 6)
+    tokens[torch.arange(600), torch.randint(4, (600,)), 0] += 6 * (index - 1)
+    captioner = fit_captioner(CONFIG, tokens[:500], index[:500], sentences)
+    said = captioner.say(tokens[500:])
+    right = [sentence == sentences[i] for sentence, i in zip(said, index[500:].tolist(), strict=True)]
+    assert sum(right) > 90
+    untrained = Captioner(sentences, tokens, 32).say(tokens[500:])
+    assert sum(sentence == sentences[i] for sentence, i in zip(untrained, index[500:].tolist(), strict=True)) < 60
