@@ -5,11 +5,10 @@ as a Warp graph and replayed, on the CPU as well as on CUDA. Tensors returned he
 they show the present state without a copy and change with the next call.
 """
 
-# pyright: reportAttributeAccessIssue=false
-# (mujoco is compiled and brings no types)
+# pyright: reportAttributeAccessIssue=false, reportInvalidTypeForm=false
+# (mujoco is compiled and brings no types; a Warp kernel's annotations are no types)
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import mujoco
 import mujoco_warp as mjw
@@ -17,20 +16,20 @@ import numpy as np
 import torch
 import warp as wp
 
+from envs.cameras import Cameras, RenderConfig
 from envs.warp_start import start_warp
 
 start_warp()
 
-# Overflows after which a world's forces are wrong. Solver iteration limits are not among them: MuJoCo
-# itself stops there and goes on with the best forces found.
-_HARMFUL_OVERFLOW = int(
-    mjw.OverflowType.NEFC
-    | mjw.OverflowType.NJMAX_NNZ
-    | mjw.OverflowType.BROADPHASE
-    | mjw.OverflowType.NARROWPHASE
-    | mjw.OverflowType.CCD
-    | mjw.OverflowType.HFIELD
-)
+# Overflows after which a world's forces are wrong, by the argument that makes room; none does for height fields.
+# Solver iteration limits are not among them: MuJoCo itself stops there and goes on with the best forces found.
+OVERFLOWS = {
+    "max_constraints": int(mjw.OverflowType.NEFC | mjw.OverflowType.NJMAX_NNZ),
+    "max_contacts": int(mjw.OverflowType.BROADPHASE | mjw.OverflowType.NARROWPHASE | mjw.OverflowType.CCD),
+    "": int(mjw.OverflowType.HFIELD),
+}
+
+_CONSTRAINTS_PER_LIMIT = 4  # rows for each limited joint, its contacts' included
 
 # What the next step depends on and cannot be derived anew from the rest. `geom_xpos` is among them since
 # mujoco_warp never recomputes it for geoms fixed to the world, which tasks move to place their targets.
@@ -50,25 +49,14 @@ _STATE = (
     "userdata",
     "geom_xpos",
     "overflow",
+    "sensordata",
 )
 
 
-@dataclass(frozen=True)
-class RenderConfig:
-    """What the camera sees and how it is drawn."""
-
-    height: int = 64
-    """Rows of the picture, in pixels."""
-    width: int = 64
-    """Columns of the picture, in pixels."""
-    camera: int | str = 0
-    """Camera of the model, by index or name."""
-    shadows: bool = False
-    """Cast shadow rays (about twice the cost)."""
-    skybox: bool = False
-    """Draw the model's sky where a ray hits nothing; black otherwise."""
-    samples: int = 1
-    """Rays per pixel and axis, averaged: 2 means four rays."""
+@wp.kernel
+def _copy_columns(columns: wp.array(dtype=int), source: wp.array2d(dtype=float), target: wp.array2d(dtype=float)):
+    world, i = wp.tid()  # pyright: ignore[reportAssignmentType, reportGeneralTypeIssues]
+    target[world, columns[i]] = source[world, columns[i]]
 
 
 class WarpSim:
@@ -79,9 +67,11 @@ class WarpSim:
         num_worlds: number of worlds, B.
         device: torch device that holds the state, such as "cpu" or "cuda".
         substeps: physics steps taken by one call of `step`.
-        render: camera and picture size; None for worlds that are never drawn.
+        render: cameras and picture size; None for worlds that are never drawn.
+        draw: which of "pixels", "depth" and "segmentation" are drawn.
         per_world: names of `mujoco.MjModel` fields that each world holds a copy of, for tasks that move
             targets or randomise the model.
+        textures: more textures than the model's, uint8 (M, 3, S, S), that worlds may choose.
         max_contacts: contacts that one world may have on average (the buffer is shared by all worlds).
         max_constraints: scalar constraints that one world may have.
 
@@ -97,7 +87,9 @@ class WarpSim:
         *,
         substeps: int = 1,
         render: RenderConfig | None = None,
+        draw: tuple[str, ...] = ("pixels",),
         per_world: tuple[str, ...] = (),
+        textures: torch.Tensor | None = None,
         max_contacts: int | None = None,
         max_constraints: int | None = None,
     ):
@@ -113,45 +105,23 @@ class WarpSim:
         with wp.ScopedDevice(self._wp_device):
             self._model = mjw.put_model(model, batch_sizes={name: num_worlds for name in per_world})
             self._model.opt.warn_overflow = 0  # reported through `broken`, not printed from a kernel
+            max_constraints = max_constraints or _guess_constraints(model)
             self._data = mjw.make_data(model, num_worlds, nconmax=max_contacts, njmax=max_constraints)
             self._reset_mask = wp.zeros(num_worlds, dtype=bool)
+            self._force_sensors = wp.array(_force_sensors(model), dtype=int)  # columns of sensordata
+            self._kept_sensors = wp.zeros_like(self._data.sensordata)
+            self._cameras = None if render is None else Cameras(model, num_worlds, render, draw, textures)
         self._reset_mask_tensor = wp.to_torch(self._reset_mask)
-        self._render_context: mjw.RenderContext | None = None
-        if render is not None:
-            self._init_render(render)
         self.ctrl_low, self.ctrl_high = self._ctrl_range()
         wp.synchronize_device(self._wp_device)  # all of this was made on Warp's stream, not on torch's
         self.forward()
 
     def _ctrl_range(self) -> tuple[torch.Tensor, torch.Tensor]:
         limited = self.mj_model.actuator_ctrllimited.astype(bool)
-        low = np.where(limited, self.mj_model.actuator_ctrlrange[:, 0], -np.inf)
-        high = np.where(limited, self.mj_model.actuator_ctrlrange[:, 1], np.inf)
+        low = np.where(limited, self.mj_model.actuator_ctrlrange[:, 0], -mujoco.mjMAXVAL)
+        high = np.where(limited, self.mj_model.actuator_ctrlrange[:, 1], mujoco.mjMAXVAL)
         low, high = (torch.as_tensor(x, dtype=torch.float32, device=self.device) for x in (low, high))
         return low, high
-
-    def _init_render(self, render: RenderConfig) -> None:
-        camera = render.camera
-        if isinstance(camera, str):
-            camera = mujoco.mj_name2id(self.mj_model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
-        if not 0 <= camera < self.mj_model.ncam:
-            names = [self.mj_model.camera(i).name for i in range(self.mj_model.ncam)]
-            raise ValueError(f"The model has no camera {render.camera!r}. Its cameras: {', '.join(names)}.")
-        with wp.ScopedDevice(self._wp_device):
-            self._render_context = mjw.create_render_context(
-                self.mj_model,
-                nworld=self.num_worlds,
-                cam_res=(render.width, render.height),
-                render_rgb=True,
-                render_depth=False,
-                cam_active=[camera],
-                use_shadows=render.shadows,
-                render_skybox=render.skybox,
-                samples_per_pixel=render.samples,
-            )
-        # Each pixel is one uint32, 0xAARRGGBB: on a little-endian machine the bytes lie as B, G, R, A.
-        packed = wp.to_torch(self._render_context.rgb_data)  # (B, H * W)
-        self._bgra = packed.view(torch.uint8).view(self.num_worlds, render.height, render.width, 4)
 
     # ---- state ----
 
@@ -194,11 +164,25 @@ class WarpSim:
         # the end of a step, and the next step starts from them instead of computing them again.
         remaining = self.substeps
         if self.mj_model.opt.integrator != mujoco.mjtIntegrator.mjINT_RK4:
+            self._data.sensordata.zero_()  # some sensors add to what is there; the others are all computed anew below
             mjw.step2(self._model, self._data)
             remaining -= 1
         for _ in range(remaining):
             mjw.step(self._model, self._data)
+        self._record_step1()
+
+    def _record_step1(self) -> None:
+        # mujoco_warp clears all sensors here; as in MuJoCo, those of forces and accelerations stay as they
+        # were at the last step, since only the second half of a step computes them.
+        wp.copy(self._kept_sensors, self._data.sensordata)
         mjw.step1(self._model, self._data)
+        if len(self._force_sensors):
+            wp.launch(
+                _copy_columns,
+                dim=(self.num_worlds, len(self._force_sensors)),
+                inputs=[self._force_sensors, self._kept_sensors],
+                outputs=[self._data.sensordata],
+            )
 
     def reset(self, mask: torch.Tensor) -> None:
         """Puts the worlds where `mask` (B,) holds back to the model's default state, velocities zero.
@@ -210,27 +194,62 @@ class WarpSim:
 
     def forward(self) -> None:
         """Brings everything derived from positions and velocities up to date in all worlds."""
-        self._replay("forward", lambda: mjw.step1(self._model, self._data))
+        self._replay("forward", self._record_step1)
+
+    def sense(self, mask: torch.Tensor) -> None:
+        """Brings all sensors of the worlds of `mask` (B,) up to date, as if no actuator pulled.
+
+        `forward` leaves the sensors of forces and accelerations as the last step measured them. An episode
+        that starts in contact, or moving, calls this at the end of its reset, as dm_control does.
+        """
+        kept = self.data("sensordata").clone()
+        self._replay("sense", self._record_sense)
+        sensors = self.data("sensordata")
+        sensors.copy_(torch.where(mask[:, None], sensors, kept))
+
+    def _record_sense(self) -> None:
+        flags = self._model.opt.disableflags
+        self._model.opt.disableflags = flags | mjw.DisableBit.ACTUATION
+        mjw.forward(self._model, self._data)
+        self._model.opt.disableflags = flags
 
     def render(self) -> torch.Tensor:
-        """Draws all worlds: uint8 (B, 3, H, W), a fresh tensor.
+        """Draws all worlds: uint8 (B, 3, K * H, W), a fresh tensor; the K cameras one below another.
 
         Raises:
             ValueError: when the worlds were built without a camera.
         """
-        if self._render_context is None:
-            raise ValueError("These worlds were built without a camera: pass render=RenderConfig().")
-        self._replay("render", self._record_render)
-        return torch.stack([self._bgra[..., i] for i in (2, 1, 0)], dim=1)
+        return self.pictures()["pixels"]
 
-    def _record_render(self) -> None:
-        mjw.refit_bvh(self._model, self._data, self._render_context)
-        mjw.render(self._model, self._data, self._render_context)
+    def pictures(self) -> dict[str, torch.Tensor]:
+        """Draws all worlds: the pictures named in `draw`, as `Cameras.pictures` describes them.
+
+        Raises:
+            ValueError: when the worlds were built without a camera.
+        """
+        cameras = self._cameras
+        if cameras is None:
+            raise ValueError("These worlds were built without a camera: pass render=RenderConfig().")
+        self._replay("render", lambda: cameras.record(self._model, self._data))
+        return cameras.pictures()
 
     def broken(self) -> torch.Tensor:
         """Worlds that must be reset, (B,) bool: not finite, or out of room for contacts or constraints."""
         finite = self.qpos.isfinite().all(-1) & self.qvel.isfinite().all(-1)
-        return ~finite | (self.data("overflow") & _HARMFUL_OVERFLOW).bool()
+        return ~finite | self.overflowed().any(-1)
+
+    @property
+    def room(self) -> dict[str, int]:
+        """Contacts (on average) and scalar constraints that a world may have."""
+        return {"max_contacts": self._data.naconmax // self.num_worlds, "max_constraints": self._data.njmax}
+
+    def overflowed(self) -> torch.Tensor:
+        """Worlds out of room since their reset, for each of `OVERFLOWS`: (B, 3) bool.
+
+        All worlds share one buffer for contacts: when it is full, contacts are lost in any of them, so all are named.
+        """
+        bits = self.data("overflow")
+        return torch.stack([(bits & kind).bool() for kind in OVERFLOWS.values()], dim=-1)
 
     def settle(self, mask: torch.Tensor, steps: int) -> None:
         """Steps the worlds of `mask` (B,) `steps` times (of `substeps` each); the others do not move.
@@ -297,6 +316,25 @@ class WarpSim:
         if self._stream is None or self._stream.cuda_stream != stream.cuda_stream:
             self._stream = wp.stream_from_torch(stream)
         return self._stream
+
+
+def _guess_constraints(model: mujoco.MjModel) -> int | None:
+    """Scalar constraints to make room for; None where mujoco_warp's guess will do.
+
+    That is 64 without height fields, whatever the model, and a dog that falls with random torques needs 226.
+    """
+    guess = _CONSTRAINTS_PER_LIMIT * int(model.jnt_limited.sum())
+    return guess if guess > 64 and not model.nhfield else None
+
+
+def _force_sensors(model: mujoco.MjModel) -> list[int]:
+    """Columns of `sensordata` that only the second half of a step computes: touch, force, acceleration."""
+    return [
+        sensor.adr[0] + i
+        for sensor in map(model.sensor, range(model.nsensor))
+        if model.sensor_needstage[sensor.id] == mujoco.mjtStage.mjSTAGE_ACC
+        for i in range(sensor.dim[0])
+    ]
 
 
 def resolve_device(device: torch.device | str) -> torch.device:

@@ -6,12 +6,14 @@
 import importlib.util
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
 import mujoco
 import torch
 
+from envs.generator import WorldGenerator
 from envs.warp_sim import WarpSim
 
 
@@ -30,6 +32,8 @@ class Task:
     """Seconds between two actions; None for one physics step."""
     per_world: ClassVar[tuple[str, ...]] = ()
     """Fields of the model that each world holds its own copy of."""
+    behaviours: ClassVar[tuple[str, ...]] = ()
+    """Sentences of which one says what a world is doing; `behaviour` tells which. The same for a whole domain."""
 
     def __init__(self) -> None:
         spec = mujoco.MjSpec.from_file(str(suite_folder() / self.xml))
@@ -47,16 +51,17 @@ class Task:
         return round((self.control_timestep or self.model.opt.timestep) / self.model.opt.timestep)
 
     @property
-    def control_steps(self) -> int:
-        """Control steps in one episode."""
+    def control_steps(self) -> float:
+        """Control steps in one episode, a whole number; infinitely many for a task without end."""
+        if math.isinf(self.time_limit):
+            return math.inf
         return math.ceil(self.time_limit / (self.model.opt.timestep * self.substeps) - 1e-6)
 
-    def reset(self, sim: WarpSim, mask: torch.Tensor, generator: torch.Generator) -> None:
+    def reset(self, sim: WarpSim, mask: torch.Tensor, generator: WorldGenerator) -> None:
         """Writes the first state of an episode into the worlds of `mask`, (B,) bool, and only into those.
 
-        The worlds of `mask` come in the model's default state. Draw from `generator` (on the CPU) for all
-        worlds whatever the mask holds, so that a seed gives one rollout. The caller brings derived
-        quantities up to date afterwards.
+        The worlds of `mask` come in the model's default state. `generator` draws for all worlds, on the CPU,
+        whatever the mask holds. The caller brings derived quantities up to date afterwards.
         """
         raise NotImplementedError
 
@@ -71,6 +76,10 @@ class Task:
     def terminated(self, sim: WarpSim) -> torch.Tensor:
         """Worlds whose episode ends here with no future to bootstrap from, (B,) bool; none, usually."""
         return torch.zeros(sim.num_worlds, dtype=torch.bool, device=sim.device)
+
+    def behaviour(self, sim: WarpSim) -> torch.Tensor:
+        """Index into `behaviours` of what each world is doing now, (B,) int64; -1 where nothing is known."""
+        return torch.full((sim.num_worlds,), -1, device=sim.device)
 
 
 def suite_folder() -> Path:
@@ -91,28 +100,97 @@ def write(target: torch.Tensor, mask: torch.Tensor, value: torch.Tensor) -> None
     target.copy_(torch.where(mask, value.to(target), target))
 
 
-def uniform(low: torch.Tensor, high: torch.Tensor, num: int, generator: torch.Generator) -> torch.Tensor:
-    """`num` draws from [low, high) (n,), as (num, n) on the CPU."""
-    return low + (high - low) * torch.rand(num, len(low), generator=generator)
+def first_that_holds(*conditions: torch.Tensor) -> torch.Tensor:
+    """Index of the first of K conditions (B,) that holds, K where none does: (B,) int64."""
+    otherwise = torch.ones_like(conditions[0])
+    return torch.stack([*conditions, otherwise]).int().argmax(0)  # of equals argmax takes the first
 
 
-def random_joints(model: mujoco.MjModel, num: int, generator: torch.Generator) -> torch.Tensor:
-    """`num` random poses (num, nq): limited joints within their limits, other hinges all the way round.
+def uniform(low: torch.Tensor, high: torch.Tensor, generator: WorldGenerator) -> torch.Tensor:
+    """Draws from [low, high) (n,), as (B, n) on the CPU."""
+    return low + (high - low) * generator.uniform(len(low))
 
-    Unlimited slides keep their default. As dm_control's `randomize_limited_and_rotational_joints`.
+
+def show_site(spec: mujoco.MjSpec, name: str) -> None:
+    """Gives the site `name` a geom of its name and looks, without mass or contact: mujoco_warp draws no sites."""
+    site = spec.site(name)
+    site.parent.add_geom(
+        name=name,
+        type=site.type,
+        size=site.size,
+        pos=site.pos,
+        quat=site.quat,
+        material=site.material,
+        rgba=site.rgba,
+        mass=0,
+        contype=0,
+        conaffinity=0,
+    )
+
+
+def random_joints(model: mujoco.MjModel, generator: WorldGenerator) -> torch.Tensor:
+    """Random poses (B, nq): limited joints within their limits, other hinges all the way round.
+
+    Unlimited slides and the places of free joints keep their default; a free joint's quaternion has four
+    components from [0, 1), which favours some turns over others, but is what published returns start from.
+    As dm_control's `randomize_limited_and_rotational_joints`.
 
     Raises:
-        NotImplementedError: for a model with ball or free joints.
+        NotImplementedError: for a model with ball joints.
     """
     low = torch.as_tensor(model.qpos0, dtype=torch.float32).clone()
     high = low.clone()
+    turns: list[slice] = []  # of free joints
     for joint in map(model.joint, range(model.njnt)):
         kind = mujoco.mjtJoint(joint.type[0])
-        if kind not in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
-            raise NotImplementedError(f"Joint {joint.name!r}: ball and free joints are not drawn yet.")
+        if kind == mujoco.mjtJoint.mjJNT_BALL:
+            raise NotImplementedError(f"Joint {joint.name!r}: ball joints are not drawn yet.")
         address = joint.qposadr[0]
-        if joint.limited[0]:
+        if kind == mujoco.mjtJoint.mjJNT_FREE:
+            turns.append(slice(address + 3, address + 7))
+            low[turns[-1]], high[turns[-1]] = 0.0, 1.0
+        elif joint.limited[0]:
             low[address], high[address] = map(float, joint.range)
         elif kind == mujoco.mjtJoint.mjJNT_HINGE:
             low[address], high[address] = -math.pi, math.pi
-    return uniform(low, high, num, generator)
+    qpos = uniform(low, high, generator)
+    for turn in turns:
+        qpos[:, turn] = torch.nn.functional.normalize(qpos[:, turn], dim=-1)
+    return qpos
+
+
+def in_contact(sim: WarpSim) -> torch.Tensor:
+    """Worlds in which anything touches, (B,) bool; current after `forward`."""
+    others = sim.data("ne") + sim.data("nf") + sim.data("nl")  # constraints other than contacts, (B,)
+    return sim.data("nefc") > others
+
+
+def until_free(sim: WarpSim, mask: torch.Tensor, draw: Callable[[torch.Tensor], None], rounds: int) -> None:
+    """Calls `draw` with the worlds (B,) bool that it shall place, until no world of `mask` is in contact.
+
+    After `rounds` of them the rest start in contact as they are: choose it so that next to none do. All rounds
+    run on CUDA, where asking whether one more is needed would wait for the device.
+    """
+    for _ in range(rounds):
+        draw(mask)
+        sim.forward()
+        mask = mask & in_contact(sim)
+        if sim.device.type == "cpu" and not mask.any():
+            return
+
+
+def pick(x: torch.Tensor, indices: list[int]) -> torch.Tensor:
+    """The entries `indices` of the second axis of `x` (B, n, ...), in that order and with no copy to the device."""
+    return torch.stack([x[:, i] for i in indices], dim=1)
+
+
+def seen_from(frame: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """World vectors (B, n, 3) along the axes of `frame` (B, 3, 3), a rotation matrix as MuJoCo keeps it."""
+    return (vectors[..., None] * frame[:, None]).sum(-2)  # no matmul: that may run in TF32, which is too coarse
+
+
+def sensor_columns(model: mujoco.MjModel, *kinds: str) -> slice:
+    """Columns of `sensordata` with all sensors of these kinds ("touch", "force", ...), which lie side by side."""
+    wanted = [int(getattr(mujoco.mjtSensor, f"mjSENS_{kind.upper()}")) for kind in kinds]
+    found = [sensor for sensor in map(model.sensor, range(model.nsensor)) if sensor.type[0] in wanted]
+    return slice(found[0].adr[0], found[-1].adr[0] + found[-1].dim[0])

@@ -4,9 +4,13 @@ import math
 
 import torch
 
-from envs.tasks.base import Task, random_joints, write
+from envs.generator import WorldGenerator
+from envs.tasks.base import Task, first_that_holds, random_joints, write
 from envs.tasks.tolerance import tolerance
 from envs.warp_sim import WarpSim
+
+_UPRIGHT = math.cos(math.radians(25))  # height of the mass over the hinge, pole lengths
+_STILL = 1.0  # radians a second of a pole that is held or at rest
 
 
 class Pendulum(Task):
@@ -14,13 +18,20 @@ class Pendulum(Task):
 
     xml = "pendulum.xml"
     time_limit = 20.0
+    behaviours = (
+        "a pendulum standing upright",
+        "a pendulum hanging down at rest",
+        "a pendulum swinging up",
+        "a pendulum tipping over and falling",
+        "a pendulum swinging down",
+    )
 
     def __init__(self) -> None:
         super().__init__()
         self._pole = self.model.body("pole").id
 
-    def reset(self, sim: WarpSim, mask: torch.Tensor, generator: torch.Generator) -> None:
-        write(sim.qpos, mask, random_joints(self.model, sim.num_worlds, generator))
+    def reset(self, sim: WarpSim, mask: torch.Tensor, generator: WorldGenerator) -> None:
+        write(sim.qpos, mask, random_joints(self.model, generator))
 
     def observation(self, sim: WarpSim) -> dict[str, torch.Tensor]:
         xmat = sim.data("xmat")[:, self._pole]  # (B, 3, 3)
@@ -28,3 +39,9 @@ class Pendulum(Task):
 
     def reward(self, sim: WarpSim) -> torch.Tensor:
         return tolerance(sim.data("xmat")[:, self._pole, 2, 2], (math.cos(math.radians(8)), 1.0))
+
+    def behaviour(self, sim: WarpSim) -> torch.Tensor:
+        xmat, speed = sim.data("xmat")[:, self._pole], sim.qvel[:, 0]
+        cosine, rising = xmat[:, 2, 2], -xmat[:, 0, 2] * speed  # of the mass, and how fast it rises
+        still = speed.abs() < _STILL
+        return first_that_holds(still & (cosine > _UPRIGHT), still & (cosine < -_UPRIGHT), rising > 0, cosine > 0)

@@ -8,9 +8,12 @@ import math
 import mujoco
 import torch
 
-from envs.tasks.base import Task, random_joints, uniform, write
+from envs.generator import WorldGenerator
+from envs.tasks.base import Task, first_that_holds, random_joints, uniform, write
 from envs.tasks.tolerance import tolerance
 from envs.warp_sim import WarpSim
+
+_MOVING = 0.05  # metres a second of a finger that moves, or comes nearer
 
 
 class Reacher(Task):
@@ -22,20 +25,28 @@ class Reacher(Task):
 
     xml = "reacher.xml"
     time_limit = 20.0
+    behaviours = (
+        "a reacher arm touching the target",
+        "a reacher arm moving towards the target",
+        "a reacher arm moving away from the target",
+        "a reacher arm sweeping past the target",
+        "a reacher arm resting away from the target",
+    )
 
     def __init__(self, target_size: float):
         self._target_size = target_size
         super().__init__()
         self._target, self._finger = self.model.geom("target").id, self.model.geom("finger").id
+        self._hinges = [self.model.body(name).id for name in ("arm", "hand")]  # each body turns about its origin
         self._reach = float(self.model.geom_size[[self._target, self._finger], 0].sum())
 
     def edit(self, spec: mujoco.MjSpec) -> None:
         spec.geom("target").size[0] = self._target_size
 
-    def reset(self, sim: WarpSim, mask: torch.Tensor, generator: torch.Generator) -> None:
-        write(sim.qpos, mask, random_joints(self.model, sim.num_worlds, generator))
+    def reset(self, sim: WarpSim, mask: torch.Tensor, generator: WorldGenerator) -> None:
+        write(sim.qpos, mask, random_joints(self.model, generator))
         low, high = torch.tensor([0.0, 0.05]), torch.tensor([2 * math.pi, 0.20])
-        angle, radius = uniform(low, high, sim.num_worlds, generator).unbind(-1)
+        angle, radius = uniform(low, high, generator).unbind(-1)
         target = torch.stack([radius * angle.sin(), radius * angle.cos()], dim=-1)  # (B, 2)
         # The target is fixed to the world, so its place in the data is read but never computed again.
         write(sim.data("geom_xpos")[:, self._target, :2], mask, target)
@@ -45,6 +56,18 @@ class Reacher(Task):
 
     def reward(self, sim: WarpSim) -> torch.Tensor:
         return tolerance(self._to_target(sim).norm(dim=-1), (0.0, self._reach))
+
+    def behaviour(self, sim: WarpSim) -> torch.Tensor:
+        to_target = self._to_target(sim)
+        distance = to_target.norm(dim=-1)
+        velocity = torch.zeros_like(to_target)  # of the finger, (B, 2)
+        for hinge, body in enumerate(self._hinges):
+            lever = sim.data("geom_xpos")[:, self._finger, :2] - sim.data("xpos")[:, body, :2]
+            velocity += sim.qvel[:, hinge, None] * torch.stack([-lever[:, 1], lever[:, 0]], dim=-1)
+        closing = (velocity * to_target).sum(-1) / distance.clamp(min=1e-6)
+        return first_that_holds(
+            distance < self._reach, closing > _MOVING, closing < -_MOVING, velocity.norm(dim=-1) > _MOVING
+        )
 
     def _to_target(self, sim: WarpSim) -> torch.Tensor:
         geoms = sim.data("geom_xpos")[..., :2]

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from envs import make_env
+from envs import WarpEnv, make_env
 
 WORLDS = 4
+STEPS = 60
 
 
 def finite(tensordict) -> bool:
@@ -47,24 +48,72 @@ def test_a_world_that_is_no_number_is_replaced(task):
 
 def test_a_world_without_room_for_its_contacts_is_replaced():
     env = make_env("walker-stand", WORLDS, observations=("state",), max_constraints=6)
-    root = env.reset()
+    env.reset()
     high = torch.zeros(env.task.model.nq)
     high[0] = 5.0  # metres above the floor
     env.sim.qpos.copy_(high)
     env.sim.qpos[2] = torch.tensor([-1.2, 0, 1.5, 0, 0, 0, 0, 0, 0])  # lying on it: many contacts
     env.sim.qvel.zero_()
     env.sim.forward()
-    step, root = env.step_and_maybe_reset(env.observe().set("action", torch.zeros(WORLDS, env.action_dim)))
+    action = torch.zeros(WORLDS, env.action_dim)
+    with pytest.warns(RuntimeWarning, match=r"Raise max_constraints \(env.max_constraints\), which is 6 a world"):
+        step, root = env.step_and_maybe_reset(env.observe().set("action", action))
     assert step["next", "truncated"][:, 0].tolist() == [False, False, True, False]
     assert step["next", "reward"][2] == 0
     assert finite(step)
     assert finite(root)
-    assert env.counters["repaired_worlds"] == 1
+    assert env.counters["repaired_worlds"] == env.counters["overflowed_worlds"] == 1
+    env.sim.qpos[1] = torch.tensor([-1.2, 0, 1.5, 0, 0, 0, 0, 0, 0])
+    env.sim.forward()
+    env.step_and_maybe_reset(env.observe().set("action", action))  # says nothing more: warnings fail here
+    assert env.counters["overflowed_worlds"] == 2
+
+
+def test_a_full_buffer_of_contacts_restarts_all_who_share_it():
+    env = make_env("walker-stand", WORLDS, observations=("state",), max_contacts=1)
+    env.reset()
+    env.sim.qpos.copy_(torch.tensor([-1.2, 0, 1.5, 0, 0, 0, 0, 0, 0]).expand(WORLDS, -1))  # lying on the floor
+    env.sim.qvel.zero_()
+    env.sim.forward()
+    with pytest.warns(RuntimeWarning, match=r"Raise max_contacts \(env.max_contacts\), which is 1 a world"):
+        step, root = env.step_and_maybe_reset(env.observe().set("action", torch.zeros(WORLDS, env.action_dim)))
+    assert step["next", "truncated"].all()
+    assert finite(step)
+    assert finite(root)
+    assert env.counters["overflowed_worlds"] == WORLDS
 
 
 def test_actions_that_are_no_numbers_are_refused_on_the_cpu():
     env = make_env("cartpole-swingup", WORLDS, observations=("state",))
     action = torch.zeros(WORLDS, 1)
-    action[2] = float("nan")
-    with pytest.raises(ValueError, match=r"\[2\]"):
+    action[1], action[2] = float("inf"), float("nan")  # an infinite one is clipped
+    with pytest.raises(ValueError, match=r"\[2\] are NaN"):
         env.step(env.reset().set("action", action))
+
+
+def adversary(env: WarpEnv, steps: int) -> torch.Tensor:
+    """Actions (T, B, A): random ones, from one bound to the other, far out of them, infinite."""
+    generator = torch.Generator().manual_seed(0)
+    actions = 2 * torch.rand(steps, env.num_envs, env.action_dim, generator=generator) - 1
+    kind = torch.randint(4, (steps, env.num_envs, 1), generator=generator)
+    return torch.where(kind == 0, actions, torch.tensor([1.0, 1.0, 1e30, float("inf")])[kind] * actions.sign())
+
+
+# One of each kind of world that may break; scripts/endurance.py plays them all, for longer.
+@pytest.mark.parametrize("name", ["acrobot-swingup", "finger-spin", "fish-swim", "point_mass-hard", "reacher-easy"])
+def test_no_action_breaks_a_world_for_long_nor_its_neighbour(name):
+    env, undisturbed = (make_env(name, WORLDS, observations=("state",)) for _ in range(2))
+    env.episode_steps = undisturbed.episode_steps = STEPS // 2
+    actions = adversary(env, STEPS)
+    calm = actions.clamp(-1, 1) * torch.tensor([1.0, 0.0, 0.0, 0.0])[:, None]
+    calm[:, 1:] = 0.1
+    actions[:, 0] = calm[:, 0]
+    root, other = env.reset(), undisturbed.reset()
+    ended = 0
+    for action, quiet in zip(actions, calm, strict=True):
+        step, root = env.step_and_maybe_reset(root.set("action", action))
+        alike, other = undisturbed.step_and_maybe_reset(other.set("action", quiet))
+        assert finite(step.exclude("action"))
+        assert torch.equal(step["next", "state"][0], alike["next", "state"][0])
+        ended += int(step["next", "truncated"].sum())
+    assert ended - 2 * WORLDS <= env.counters["repaired_worlds"] <= ended

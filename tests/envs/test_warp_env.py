@@ -149,12 +149,9 @@ def test_actions_are_clipped(env):
     rollouts = []
     for scale in (1.0, 50.0, float("inf")):
         env.set_seed(0)
-        if scale == float("inf"):
-            with pytest.raises(ValueError, match="finite"):
-                play(env, moves * scale)
-        else:
-            rollouts.append(play(env, moves * scale).exclude("action"))
-    assert_same(*rollouts)
+        rollouts.append(play(env, moves * scale).exclude("action"))
+    assert_same(*rollouts[:2])
+    assert_same(*rollouts[1:])
 
 
 @pytest.mark.parametrize(

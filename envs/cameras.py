@@ -1,0 +1,138 @@
+"""What cameras see of many worlds: colour, depth, and which geom a pixel shows, ray traced at once."""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco is compiled and brings no types)
+
+import difflib
+from dataclasses import dataclass
+
+import mujoco
+import mujoco_warp as mjw
+import torch
+import warp as wp
+
+PICTURES = ("pixels", "depth", "segmentation")
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """What the cameras see and how it is drawn."""
+
+    height: int = 64
+    """Rows of a camera's picture, in pixels."""
+    width: int = 64
+    """Columns of a camera's picture, in pixels."""
+    camera: int | str = 0
+    """Camera of the model, by index or name."""
+    cameras: tuple[int | str, ...] = ()
+    """Several cameras in place of one; their pictures lie one below another, in this order."""
+    shadows: bool = False
+    """Cast shadow rays (about twice the cost)."""
+    skybox: bool = False
+    """Draw the model's sky where a ray hits nothing; black otherwise."""
+    samples: int = 1
+    """Rays per pixel and axis, averaged: 2 means four rays."""
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width, self.samples) < 1:
+            raise ValueError(
+                f"height, width and samples must be at least 1, got {self.height}, {self.width} and {self.samples}."
+            )
+
+    @property
+    def views(self) -> tuple[int | str, ...]:
+        """The cameras drawn, from top to bottom, K of them."""
+        return self.cameras or (self.camera,)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns of a picture of all cameras: (3, K * H, W)."""
+        return 3, len(self.views) * self.height, self.width
+
+
+class Cameras:
+    """Draws N worlds through the cameras of a config; made and used on Warp's current device.
+
+    Args:
+        model: the model that the worlds share.
+        num_worlds: number of worlds, B.
+        config: cameras, picture size and look.
+        kinds: which of `PICTURES` are drawn.
+        textures: more textures than the model's, uint8 (M, 3, S, S), that worlds may choose.
+
+    Raises:
+        ValueError: for a camera that the model lacks.
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        num_worlds: int,
+        config: RenderConfig,
+        kinds: tuple[str, ...],
+        textures: torch.Tensor | None = None,
+    ):
+        self._context: mjw.RenderContext = mjw.create_render_context(
+            model,
+            nworld=num_worlds,
+            cam_res=(config.width, config.height),
+            render_rgb="pixels" in kinds,
+            render_depth="depth" in kinds,
+            render_seg="segmentation" in kinds,
+            cam_active=find_cameras(model, config.views),
+            use_shadows=config.shadows,
+            render_skybox=config.skybox,
+            samples_per_pixel=config.samples if "pixels" in kinds else 1,  # depth and geoms take one ray a pixel
+        )
+        if textures is not None:
+            known = self._context.textures_registry
+            for texture in textures.permute(0, 2, 3, 1):  # (S, S, 3) each
+                rgba = torch.nn.functional.pad(texture / 255, (0, 1), value=1.0)
+                known.append(wp.Texture2D(wp.array(rgba.numpy(), dtype=float), filter_mode=wp.TextureFilterMode.LINEAR))
+            self._context.textures = wp.array(known, dtype=wp.Texture2D)
+        self._kinds = kinds
+        _, rows, columns = config.shape  # a world's cameras lie in memory as in the picture: one after another
+        self._shape = (num_worlds, rows, columns)
+
+    def record(self, model: mjw.Model, data: mjw.Data) -> None:
+        """Launches the kernels that draw the worlds as they are now."""
+        mjw.refit_bvh(model, data, self._context)
+        mjw.render(model, data, self._context)
+
+    def pictures(self) -> dict[str, torch.Tensor]:
+        """What was drawn last, in fresh tensors.
+
+        Returns:
+            `pixels`, uint8 (B, 3, K * H, W); `depth`, float32 (B, 1, K * H, W), metres along the camera's axis,
+            0 where nothing is; `segmentation`, int32 (B, 1, K * H, W), index of the geom, -1 where none is.
+        """
+        return {kind: getattr(self, f"_{kind}")() for kind in self._kinds}
+
+    def _pixels(self) -> torch.Tensor:
+        # Each pixel is one uint32, 0xAARRGGBB: on a little-endian machine the bytes lie as B, G, R, A.
+        bgra = wp.to_torch(self._context.rgb_data).view(torch.uint8).view(*self._shape, 4)
+        return torch.stack([bgra[..., i] for i in (2, 1, 0)], dim=1)
+
+    def _depth(self) -> torch.Tensor:
+        return wp.to_torch(self._context.depth_data).view(self._shape).unsqueeze(1).clone()
+
+    def _segmentation(self) -> torch.Tensor:
+        index, kind = wp.to_torch(self._context.seg_data).view(*self._shape, 2).unbind(-1)  # (B, K * H, W) each
+        return torch.where(kind == int(mujoco.mjtObj.mjOBJ_GEOM), index, -1).unsqueeze(1)
+
+
+def find_cameras(model: mujoco.MjModel, views: tuple[int | str, ...]) -> list[int]:
+    """Indices of cameras given by index or name.
+
+    Raises:
+        ValueError: for one that the model lacks.
+    """
+    names = [model.camera(i).name for i in range(model.ncam)]
+    found = [names.index(view) if isinstance(view, str) and view in names else view for view in views]
+    for index in found:
+        if isinstance(index, str) or not 0 <= index < len(names):
+            if not names:
+                raise ValueError(f"The model has no camera {index!r}, nor any other: add a <camera> to its XML.")
+            nearest = difflib.get_close_matches(str(index), names, n=1, cutoff=0.0)[0]
+            raise ValueError(f"The model has no camera {index!r}. Nearest: {nearest}. Its cameras: {', '.join(names)}.")
+    return [int(index) for index in found]

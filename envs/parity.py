@@ -1,0 +1,228 @@
+"""How equal a task is to dm_control's own: interface, reward, observation, physics, resets and pictures.
+
+`scripts/parity.py` prints what is measured here, and `tests/envs/test_parity.py` holds it at smaller sizes. Nothing
+else imports this, since importing dm_control takes seconds.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import ks_2samp
+
+from envs.cameras import RenderConfig
+from envs.dm_control import suite
+from envs.parity_states import Pair, copy_world, random_states
+from envs.tasks import TASKS
+from envs.warp_sim import WarpSim
+
+ALL_TASKS = tuple(f"{domain}-{name}" for domain, name in suite.ALL_TASKS)
+"""dm_control's tasks, named as in `TASKS`."""
+STATE_BOUND = 1e-5
+"""Largest error of a reward and of an entry of an observation in the same state."""
+PHYSICS_BOUND = 1e-4
+"""Largest error of a world after one control step from the same state, ..."""
+PHYSICS_SHARE = 0.99
+"""... which this share of worlds must keep."""
+RESET_BOUND = 1e-3
+"""Smallest p-value of the tests that both reset alike."""
+PICTURE_BOUND = 5.0
+"""Largest mean absolute difference of two pictures, of 255 shades."""
+LOOK = RenderConfig(height=96, width=96, shadows=True, skybox=True, samples=2)
+"""How pictures are drawn here to look like dm_control's own."""
+_BROKEN = 1e9  # error of what is no number
+_CONSTANT = 1e-4  # range of values that are one and the same, to float32
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is compared."""
+
+    states: int = 256
+    """Random states."""
+    resets: int = 1000
+    """Episodes started, here and there."""
+    pictures: int = 4
+    """States drawn; none without a GL library."""
+
+
+Pictures = tuple[np.ndarray, np.ndarray | None]
+"""Drawn here and, where there is a GL library, by dm_control: uint8 (count, 3, H, W) each."""
+
+
+def compare(name: str, sizes: Sizes) -> tuple[dict[str, Any], Pictures | None]:
+    """A row of figures of the task called `name`, and the pictures that were compared.
+
+    Returns:
+        `task`, `reward_error`, `observation_error`, `physics_error` (all of them the largest of any state),
+        `physics_share` (of the states that keep the bound), `reset_p_value`, `picture_error` (None without a GL
+        library), `equal`, and `why` it is not. A task of dm_control's that is not in `TASKS` has no figures.
+    """
+    if name not in TASKS:
+        figures = ("reward_error", "observation_error", "physics_error", "physics_share", "reset_p_value")
+        nothing = dict.fromkeys((*figures, "picture_error"))
+        return {"task": name} | nothing | {"equal": False, "why": "missing"}, None
+    pair = Pair(name, sizes.states)
+    random_states(pair)
+    drawn = _draw_both(pair, sizes.pictures)
+    picture = None if drawn[1] is None else picture_error(drawn[0], drawn[1])
+    step = compare_step(pair)
+    p_value = reset_p_value(pair, sizes.resets)
+    pair.close()
+    wrong = {
+        "reward": step.reward.max() > STATE_BOUND,
+        "observation": step.observation.max() > STATE_BOUND,
+        f"physics of {1 - step.physics_share:.1%} of states": step.physics_share < PHYSICS_SHARE,
+        "resets": p_value < RESET_BOUND,
+        "picture": picture is not None and picture > PICTURE_BOUND,
+    }
+    why = different_interface(pair) + [what for what, holds in wrong.items() if holds]
+    row = {
+        "task": name,
+        "reward_error": float(step.reward.max()),
+        "observation_error": float(step.observation.max()),
+        "physics_error": float(step.physics.max()),
+        "physics_share": step.physics_share,
+        "reset_p_value": p_value,
+        "picture_error": picture,
+        "equal": not why,
+        "why": "; ".join(why),
+    }
+    return row, drawn
+
+
+def _draw_both(pair: Pair, count: int) -> Pictures:
+    try:
+        return pictures(pair, count)
+    except ValueError:  # no GL library
+        return draw(pair, _spread(pair, count)), None
+
+
+@dataclass(frozen=True)
+class Step:
+    """Errors of B worlds in random states, and of one control step from there; `_BROKEN` where not finite."""
+
+    reward: np.ndarray
+    """Of the reward, (B,): the difference over 1 plus its size."""
+    observation: np.ndarray
+    """Of the observation, (B,): the largest among its entries, each as for the reward."""
+    physics: np.ndarray
+    """After the step, (B,): the largest among positions, likewise, and velocities, over the fastest joint's or 1."""
+    rewards: np.ndarray
+    """The rewards, (B,)."""
+    contacts: np.ndarray
+    """Numbers of contacts at the start, (B,)."""
+
+    @property
+    def physics_share(self) -> float:
+        """Share of the worlds that keep the bound."""
+        return float((self.physics <= PHYSICS_BOUND).mean())
+
+
+def compare_step(pair: Pair) -> Step:
+    """Compares the worlds in their present states, and moves them by one control step."""
+    sim, task, physics = pair.sim, pair.task, pair.reference.physics
+    observation, reward = pair.observation().copy(), task.reward(sim).numpy().copy()
+    terminated = task.terminated(sim).numpy().copy()
+    expected: dict[str, list] = {name: [] for name in ("observation", "reward", "qpos", "qvel", "ncon")}
+    for world in range(sim.num_worlds):
+        copy_world(pair, world)
+        expected["observation"].append(pair.reference.state())
+        ends = pair.reference.env.task.get_termination(physics) is not None
+        expected["reward"].append(pair.reference.reward() if ends == terminated[world] else np.nan)
+        expected["ncon"].append(physics.data.ncon)
+        physics.step(task.substeps)
+        expected["qpos"].append(physics.data.qpos.copy())
+        expected["qvel"].append(physics.data.qvel.copy())
+    sim.step()
+    theirs = {name: np.stack(values) for name, values in expected.items()}
+    fastest = np.abs(theirs["qvel"]).max(1, keepdims=True).clip(min=1)
+    velocity = _worst(np.abs(sim.qvel.numpy() - theirs["qvel"]) / fastest)
+    return Step(
+        reward=_worst(_error(reward, theirs["reward"])[:, None]),
+        observation=_worst(_error(observation, theirs["observation"])),
+        physics=np.maximum(_worst(_error(sim.qpos.numpy(), theirs["qpos"])), velocity),
+        rewards=reward,
+        contacts=theirs["ncon"],
+    )
+
+
+def _error(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    return np.abs(found - expected) / (1 + np.abs(expected))
+
+
+def _worst(errors: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(errors.max(1), nan=_BROKEN, posinf=_BROKEN)
+
+
+def different_interface(pair: Pair) -> list[str]:
+    """What an agent is told of the task that differs: names and sizes of what it sees, bounds, times."""
+    sim, task, reference = pair.sim, pair.task, pair.reference
+    seen = {name: x.shape[-1] for name, x in task.observation(sim).items()}
+    spec = reference.env.observation_spec()
+    found = {
+        "observation": (seen, {name: int(np.prod(entry.shape)) for name, entry in spec.items()}),
+        "least action": (sim.ctrl_low.tolist(), reference.action_low.astype(np.float32).tolist()),
+        "greatest action": (sim.ctrl_high.tolist(), reference.action_high.astype(np.float32).tolist()),
+        "physics steps in a control step": (task.substeps, reference.env._n_sub_steps),
+        "physics step": (task.model.opt.timestep, reference.physics.timestep()),
+        "episode length": (task.control_steps, reference.env._step_limit),
+    }
+    return [f"{what}: {ours}, not {theirs}" for what, (ours, theirs) in found.items() if ours != theirs]
+
+
+def reset_p_value(pair: Pair, resets: int) -> float:
+    """How likely two samples of first states would differ so much if both were drawn alike.
+
+    Two-sample Kolmogorov-Smirnov tests of every entry of observation, positions and velocities, and of as many random
+    directions among them, in which a wrong correlation shows: the smallest p-value times their number (Bonferroni), at
+    most 1. Of entries that dm_control never varies, it is counted how often they differ here.
+    """
+    ours, theirs = [], []
+    for _ in range(-(-resets // pair.sim.num_worlds)):
+        pair.start_episodes()
+        ours.append(np.concatenate([pair.observation(), pair.sim.qpos.numpy(), pair.sim.qvel.numpy()], axis=1))
+    data = pair.reference.physics.data
+    for _ in range(resets):
+        theirs.append(np.concatenate([pair.reference.reset(), data.qpos, data.qvel]))
+    ours, theirs = np.concatenate(ours)[:resets], np.stack(theirs)
+    constant = np.ptp(theirs, axis=0) < _CONSTANT
+    differs = np.abs(ours - theirs[0])[:, constant] > _CONSTANT  # counted, however little
+    ours, theirs = ours[:, ~constant], theirs[:, ~constant]
+    scale = theirs.std(0)
+    directions = np.random.default_rng(0).standard_normal((len(scale), len(scale))) / scale[:, None]
+    ours = np.hstack([ours, ours @ directions, differs])
+    theirs = np.hstack([theirs, theirs @ directions, np.zeros_like(differs)])
+    least = min(ks_2samp(x, y, method="asymp")[1] for x, y in zip(ours.T, theirs.T, strict=True))
+    return float(min(1.0, least * ours.shape[1]))
+
+
+def pictures(pair: Pair, count: int, render: RenderConfig = LOOK) -> tuple[np.ndarray, np.ndarray]:
+    """The first camera's view of `count` of the worlds, drawn here and by dm_control: uint8 (count, 3, H, W) each.
+
+    Raises:
+        ValueError: on a machine without a GL library.
+    """
+    worlds, theirs = _spread(pair, count), []
+    for world in worlds:
+        copy_world(pair, world)
+        theirs.append(pair.reference.pixels(render))
+    return draw(pair, worlds, render), np.stack(theirs)
+
+
+def _spread(pair: Pair, count: int) -> list[int]:
+    """`count` of the worlds, one from every part of an episode, every second one moved to where reward is."""
+    return [i * pair.sim.num_worlds // count + i % 2 for i in range(count)]
+
+
+def draw(pair: Pair, worlds: list[int], render: RenderConfig = LOOK) -> np.ndarray:
+    """The first camera's view of `worlds`, drawn here: uint8 (worlds, 3, H, W)."""
+    sim = WarpSim(pair.task.model, len(worlds), render=render, per_world=pair.task.per_world)
+    sim.load_state({name: value[torch.tensor(worlds)] for name, value in pair.sim.state().items()})
+    return sim.render().numpy()
+
+
+def picture_error(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Mean absolute difference, of 255 shades, of that picture where it is largest."""
+    return float(np.abs(ours.astype(np.float32) - theirs).mean((1, 2, 3)).max())

@@ -1,0 +1,160 @@
+"""Our worlds through Gymnasium's interface."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+
+import envs.gymnasium
+from envs import TASKS, RenderConfig, make_env
+from envs.gymnasium import WorldsVectorEnv
+
+WORLDS = 3
+
+
+def made(**changes) -> WorldsVectorEnv:
+    worlds = gymnasium.make_vec("mindreel/cartpole-swingup-v0", num_envs=WORLDS, max_episode_steps=3, **changes)
+    assert isinstance(worlds, WorldsVectorEnv)
+    return worlds
+
+
+def test_every_task_is_registered_once():
+    before = len(gymnasium.registry)
+    envs.gymnasium.register_tasks()
+    assert len(gymnasium.registry) == before
+    assert {name.removeprefix("mindreel/") for name in gymnasium.registry if name.startswith("mindreel/")} == {
+        f"{task}-v0" for task in TASKS
+    }
+    with pytest.raises(gymnasium.error.NameNotFound, match="walker-walk"):
+        gymnasium.make_vec("mindreel/walker-wolk-v0")
+
+
+def test_spaces_hold_what_comes():
+    worlds = made(observations=("pixels", "state"), render=RenderConfig(height=8, width=12))
+    assert worlds.single_observation_space["pixels"] == gymnasium.spaces.Box(0, 255, (3, 8, 12), np.uint8)
+    assert worlds.observation_space["state"].shape == (WORLDS, 5)
+    assert worlds.single_action_space == gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    assert worlds.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert worlds.spec is not None and worlds.spec.id == "mindreel/cartpole-swingup-v0"
+    observation, infos = worlds.reset(seed=3)
+    worlds.action_space.seed(0)
+    assert observation in worlds.observation_space and infos == {}
+    for t in range(7):
+        observation, reward, terminated, truncated, infos = worlds.step(worlds.action_space.sample())
+        assert observation in worlds.observation_space
+        assert reward.shape == terminated.shape == truncated.shape == (WORLDS,)
+        assert reward.dtype == np.float32 and terminated.dtype == truncated.dtype == np.bool_
+        assert truncated.all() == ((t + 1) % 3 == 0) == bool(infos)
+        if infos:
+            assert all(one in worlds.single_observation_space for one in infos["final_obs"])
+
+
+def test_it_is_the_same_world_as_in_torchrl():
+    worlds, env = made(action_repeat=2), make_env("cartpole-swingup", WORLDS, observations=("state",), time_limit=3)
+    seen, _ = worlds.reset(seed=7)
+    env.set_seed(7)
+    root = env.reset()
+    np.testing.assert_array_equal(seen, root["state"])
+    returns = np.zeros(WORLDS, np.float32)
+    for t in range(6):
+        action = torch.full((WORLDS, 1), 0.2 * t)
+        stepped, root = env.step_and_maybe_reset(root.set("action", action))
+        seen, reward, terminated, truncated, infos = worlds.step(action.numpy())
+        after = stepped["next"]
+        np.testing.assert_array_equal(seen, root["state"])  # after an end, the next episode's first
+        np.testing.assert_array_equal(reward, after["reward"][:, 0])
+        assert truncated.tolist() == after["truncated"][:, 0].tolist() and not terminated.any()
+        returns += reward
+        if t in (2, 5):
+            np.testing.assert_array_equal(np.stack(infos["final_obs"]), after["state"])
+            assert not np.array_equal(seen, after["state"])
+            np.testing.assert_allclose(infos["final_info"]["return"], returns, rtol=1e-6)
+            returns[:] = 0
+            assert infos["final_info"]["length"].tolist() == [3] * WORLDS and infos["_final_obs"].all()
+        else:
+            assert infos == {}
+
+
+def test_torch_in_torch_out():
+    numpy, tensors = made(), made(output="torch")
+    one, two = numpy.reset(seed=1)[0], tensors.reset(seed=1)[0]
+    assert isinstance(two, torch.Tensor)
+    np.testing.assert_array_equal(one, two)
+    for t in range(4):
+        action = np.full((WORLDS, 1), 0.5, np.float32)
+        given, received = numpy.step(action), tensors.step(torch.as_tensor(action))
+        for a, b in zip(given[:4], received[:4], strict=True):
+            assert isinstance(b, torch.Tensor)
+            np.testing.assert_array_equal(a, b)
+        infos = received[4]
+        assert infos["_final_obs"].all().item() == (t == 2)
+        if t == 2:
+            np.testing.assert_array_equal(np.stack(given[4]["final_obs"]), infos["final_obs"])
+            np.testing.assert_array_equal(given[4]["final_info"]["return"], infos["final_info"]["return"])
+
+
+def test_what_is_returned_may_be_changed():
+    worlds = made()
+    seen, _ = worlds.reset(seed=0)
+    seen[:] = np.nan
+    assert worlds.worlds.observe()["state"].isfinite().all()
+
+
+def test_single_worlds_can_be_reset():
+    worlds = made()
+    worlds.reset(seed=0)
+    before = worlds.step(np.zeros((WORLDS, 1)))[0]
+    mask = np.array([False, True, False])
+    after, _ = worlds.reset(options={"reset_mask": mask})
+    assert (before != after).any(1).tolist() == mask.tolist()
+    assert worlds.step(np.zeros((WORLDS, 1)))[3].tolist() == [False, False, False]
+    assert worlds.step(np.zeros((WORLDS, 1)))[3].tolist() == [True, False, True]
+    with pytest.raises(ValueError, match="reset_mask"):
+        worlds.reset(options={"reset_mask": np.array([1, 0, 0])})
+
+
+def test_gymnasiums_own_statistics_agree():
+    worlds = RecordEpisodeStatistics(made())
+    worlds.reset(seed=0)
+    for _ in range(3):
+        *_, infos = worlds.step(np.ones((WORLDS, 1), np.float32))
+    np.testing.assert_allclose(infos["episode"]["r"], infos["final_info"]["return"], rtol=1e-6)
+    assert infos["episode"]["l"].tolist() == infos["final_info"]["length"].tolist()
+
+
+def test_render_and_close():
+    worlds = made(render_mode="rgb_array", render=RenderConfig(height=8, width=12))
+    assert worlds.observation_space.shape == (WORLDS, 5)  # drawn, and not observed
+    worlds.reset(seed=0)
+    frames = worlds.render()
+    assert frames is not None and len(frames) == WORLDS and frames[0].shape == (8, 12, 3)
+    assert frames[0].max() > 0
+    assert made().render() is None
+    worlds.close()
+    assert worlds.closed and worlds.worlds.is_closed
+    worlds.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"output": "jax"}, "numpy"),
+        ({"observations": ("behaviour",)}, "Nearest"),
+        ({"render_mode": "human"}, "rgb_array"),
+    ],
+)
+def test_mistakes_are_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        made(**wrong)
+
+
+def test_bad_actions_are_named():
+    worlds = made()
+    worlds.reset()
+    with pytest.raises(ValueError, match=r"\(3, 1\)"):
+        worlds.step(np.zeros((WORLDS, 2)))
+    with pytest.raises(ValueError, match="NaN"):
+        worlds.step(np.full((WORLDS, 1), np.nan))
+    assert np.isfinite(worlds.step(np.full((WORLDS, 1), 1e9))[0]).all()  # clipped
