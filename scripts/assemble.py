@@ -13,11 +13,13 @@ from agents.collector import Collector, Eyes
 from agents.mpc import MPCConfig
 from agents.replay import Replay
 from agents.trainer import LoopConfig, Trainer
-from encoders import ENCODERS, make_encoder
+from encoders import ENCODERS, Encoder, make_encoder
+from encoders.internvideo2 import InternVideo2
 from encoders.pretrain import PretrainConfig, Pretrainer
 from encoders.probe import ProbeConfig
 from encoders.vjepa import VJEPAConfig
-from envs import RenderConfig, WarpEnv, make_env
+from envs import Backend, RandomizeConfig, RenderConfig, Worlds, make_env
+from other_runs import start_from, teacher
 from world_model import WORLD_MODELS, LatentModel, LatentModelConfig
 
 
@@ -25,12 +27,28 @@ from world_model import WORLD_MODELS, LatentModel, LatentModelConfig
 class EnvConfig:
     """The worlds that the agent acts in."""
 
+    backend: Backend = "warp"
+    """What simulates: mujoco_warp, the official environments of dm_control, or any of Gymnasium (task=ID)."""
     num_envs: int = 16
     """Worlds that run side by side, B."""
     action_repeat: int = 2
     """Control steps for which one action holds; their rewards are summed."""
+    frame_skip: int | None = None
+    """Physics steps in one control step; the task's own if null."""
+    time_limit: int | None = None
+    """Decisions after which an episode is cut off; the task's own limit if null."""
     render: RenderConfig = field(default_factory=RenderConfig)
-    """The camera."""
+    """The cameras."""
+    randomize: RandomizeConfig = field(default_factory=RandomizeConfig)
+    """How much worlds and episodes differ; of mujoco_warp."""
+    max_contacts: int | None = None
+    """Contacts that a world may have on average; mujoco_warp's guess if null."""
+    max_constraints: int | None = None
+    """Scalar constraints that a world may have; mujoco_warp's guess if null."""
+    fast_render: bool = True
+    """Whether dm_control draws as env.render says, about ten times as fast as with its standard look."""
+    workers: int | None = None
+    """Processes that dm_control and Gymnasium run in; one for each CPU core if null, 0 for none of their own."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +56,7 @@ class RunConfig:
     """What a run's config.yaml holds."""
 
     task: str = "cartpole-swingup"
-    """Task to learn, as domain-task."""
+    """Task to learn, as domain-task, or a Python file with your own; a Gymnasium id if that is the backend."""
     seed: int = 1
     """Seed of everything random."""
     device: str = "cpu"
@@ -47,6 +65,8 @@ class RunConfig:
     """Folder of the run; runs/TASK-ENCODER-AGENT-SEED if empty."""
     eval_episodes: int = 10
     """Episodes of an evaluation."""
+    encoder_from: str = ""
+    """Folder of a run of train.py or pretrain.py whose encoder this run starts from."""
     decoder_steps: int = 600
     """Gradient steps of the decoder that draws what the model imagines; 0 for no pictures."""
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -97,15 +117,18 @@ def discount_for(episode_steps: int) -> float:
 class Parts:
     """What a run consists of."""
 
-    env: WarpEnv
+    env: Worlds
     encoder: Any
     agent: Any
     pretrainer: Pretrainer | None
 
 
-def build_env(config: RunConfig, num_envs: int, seed: int) -> WarpEnv:
+def build_env(config: RunConfig, num_envs: int, seed: int) -> Worlds:
     """Worlds of the config's task."""
-    observations = ("state",) if choice(config, "encoder") == "state" else ("pixels", "state")
+    name = choice(config, "encoder")
+    observations = ("state",) if name == "state" else ("pixels", "state")
+    if ENCODERS[name][1].reads_text and config.env.backend == "warp":  # elsewhere nothing tells what a world does
+        observations = (*observations, "behaviour")
     return make_env(
         config.task,
         num_envs=num_envs,
@@ -114,6 +137,14 @@ def build_env(config: RunConfig, num_envs: int, seed: int) -> WarpEnv:
         observations=observations,
         action_repeat=config.env.action_repeat,
         render=config.env.render,
+        frame_skip=config.env.frame_skip,
+        time_limit=config.env.time_limit,
+        backend=config.env.backend,
+        fast_render=config.env.fast_render,
+        workers=config.env.workers,
+        randomize=config.env.randomize,
+        max_contacts=config.env.max_contacts,
+        max_constraints=config.env.max_constraints,
     )
 
 
@@ -126,17 +157,41 @@ def build(config: RunConfig) -> Parts:
     pretrainer = Pretrainer(config.pretrain, encoder) if encoder.has_objective else None
     model = LatentModel(config.world_model, encoder.feature_dim, env.action_dim).to(env.device)
     model.eval()
-    cotrained = [p for p in encoder.parameters() if p.requires_grad] if encoder.training_mode == "cotrain" else None
-    agent = make_agent(config.agent, model, discount_for(env.episode_steps), cotrained)
+    trained = [p for p in encoder.parameters() if p.requires_grad] if encoder.trained_by_agent else None
+    agent = make_agent(config.agent, model, discount_for(env.episode_steps), trained)
     return Parts(env, encoder, agent, pretrainer)
 
 
 def build_trainer(config: RunConfig, parts: Parts, log, progress, path: Path, **kwargs) -> Trainer:
-    """The training loop over these parts."""
+    """The training loop over these parts, whose encoder `prepare` has seen to."""
     replay = Replay(config.loop.replay_capacity, config.env.num_envs, parts.env.device)
-    store = parts.encoder.training_mode != "cotrain"
-    collector = Collector(parts.env, Eyes(parts.encoder), replay, store)
-    return Trainer(config.loop, collector, parts.agent, parts.pretrainer, log, progress, path, **kwargs)
+    collector = Collector(parts.env, Eyes(parts.encoder), replay, not parts.encoder.trained_by_agent)
+    trainer = Trainer(config.loop, collector, parts.agent, parts.pretrainer, log, progress, path, **kwargs)
+    trainer.encoder_training.fitted = bool(config.encoder_from)
+    return trainer
+
+
+def prepare(config: RunConfig, parts: Parts) -> None:
+    """Hands the encoder of these parts what its training needs; before anything is written, since it may be refused.
+
+    Raises:
+        FileNotFoundError: there is no run to take an encoder from.
+        ValueError: that encoder does not fit, or nothing tells what worlds do and this encoder learns from it.
+    """
+    if parts.encoder.reads_text and "behaviour" not in parts.env.observations:
+        raise ValueError("This encoder learns from what worlds are said to do, which only env.backend=warp tells.")
+    prepare_encoder(config, parts.encoder, parts.env.behaviours, parts.env.device)
+
+
+def prepare_encoder(config: RunConfig, encoder: Encoder, sentences: tuple[str, ...], device: torch.device) -> None:
+    """Hands an encoder what its training needs besides rollouts: sentences, a teacher, another run's weights."""
+    if encoder.reads_text:
+        encoder.read_sentences(sentences)
+    if isinstance(encoder, InternVideo2) and encoder.config.teacher:
+        encoder.teach_with(teacher(encoder.config.teacher, device))
+    # A run that is continued has the weights in its own checkpoint, wherever they came from.
+    if config.encoder_from and not getattr(config, "resume", ""):
+        start_from(encoder, config.encoder, config.encoder_from, device)
 
 
 def load_parts(config: RunConfig, path: Path) -> tuple[Parts, dict]:

@@ -60,7 +60,7 @@ def _imagine(config: TrainConfig, parts: Parts, trainer: Trainer, shown: dict, f
     batch = trainer.replay.sample(6000, 1, ("latent", "pixels"))
     with torch.no_grad():
         z = model.encode(batch["latent"][:, 0].float())
-    decoder = Decoder(z.shape[-1], (3, config.env.render.height, config.env.render.width)).to(device)
+    decoder = Decoder(z.shape[-1], tuple(parts.env.observation_spec["pixels"].shape[-3:])).to(device)
     with stage_bar("draw", config.decoder_steps) as bar:
 
         def advance(done: int, total: int) -> None:

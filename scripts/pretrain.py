@@ -1,20 +1,27 @@
-"""Pretrain an encoder on rollouts of noise, without an agent, and probe what it learned.
+"""Pretrain an encoder, without an agent, on rollouts of noise, on a run's replay, or on files.
 
     python scripts/pretrain.py task=cartpole-swingup encoder=vjepa pretrain.steps=1000
     python scripts/pretrain.py preset=demo run=runs/encoder out=rows.json
+    python scripts/pretrain.py data=runs/demo encoder=lejepa run=runs/lejepa
+    python scripts/pretrain.py data=videos/ run=runs/videos
+    torchrun --nproc-per-node=2 scripts/pretrain.py data=videos/ run=runs/videos
+    python scripts/pretrain.py resume=runs/videos
 
-The run folder holds a checkpoint; `python scripts/train.py resume=FOLDER` trains an agent from there.
+`data` is a run, a LeRobot data set, or HDF5 files or videos, alone or in a folder. Without it the run folder
+holds a checkpoint from which `python scripts/train.py resume=FOLDER` trains an agent.
 """
 
-import json
+import os
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+
+import torch
 
 import assemble
 import cli
 from assemble import GROUPS, TrainConfig, choice
-from finish import git_commit, hardware, versions
+from encoders.clips import ClipConfig
+from pretraining import Memory, pretrain_on_data, print_throughput, write_summary
 from probing import print_probes, probe_table
 from rows import check_out, write_rows
 from run_folder import MetricsLog, find_run, progress_bar, start_run
@@ -24,25 +31,43 @@ from run_folder import MetricsLog, find_run, progress_bar, start_run
 class PretrainRunConfig(TrainConfig):
     """A run of scripts/pretrain.py."""
 
+    data: str = ""
+    """Run, file or folder to learn from; rollouts of noise if empty."""
+    clips: ClipConfig = field(default_factory=ClipConfig)
+    """Clips drawn from files."""
     out: str = ""
     """File for the probe rows, JSON."""
 
 
 def run(config: PretrainRunConfig) -> None:
-    """Collects rollouts, pretrains the encoder and prints the probe table."""
-    start = time.monotonic()
+    """Pretrains the encoder and, where states are known, prints the probe table."""
     check_out(config.out)
     cli.check_device(config.device)
+    if config.data:
+        rows = pretrain_on_data(config, config.data, config.clips)
+    else:
+        rows = _on_rollouts(config)
+    write_rows(config.out, [{"task": config.task, "seed": config.seed, **row} for row in rows])
+
+
+def _on_rollouts(config: PretrainRunConfig) -> list[dict]:
+    """Collects rollouts of noise, learns from them, and returns the rows of the probe table."""
+    start = time.monotonic()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("Several processes share recordings, not worlds: give data=, such as a run to learn from.")
     folder = find_run(config, "pretrain")
     parts = assemble.build(config)
     if parts.pretrainer is None:
         name = choice(config, "encoder")
         raise ValueError(f"encoder={name} has no objective to pretrain it with: choose encoder=vjepa.")
-    start_run(folder, config, leave_out=("out",))
+    assemble.prepare(config, parts)
+    # Without `data` and `clips` the config is one that train.py reads, to go on from here.
+    start_run(folder, config, leave_out=("out", "data", "clips"))
     print(f"{config.task} on {parts.env.device}, into {folder}/")
     log = MetricsLog(folder)
     checkpoint = folder / "checkpoints" / "last.pt"
     trainer = assemble.build_trainer(config, parts, log, progress_bar, checkpoint, log_state=log.lines)
+    parts.pretrainer.watch = Memory(parts.encoder, trainer.replay, config.seed)
     try:
         if config.resume:
             log.truncate(trainer.load()["log_lines"])
@@ -50,29 +75,16 @@ def run(config: PretrainRunConfig) -> None:
         trainer.prepare()
     finally:
         log.close()
+    speed = parts.pretrainer.throughput(trainer.encoder_training.sample)
+    print_throughput(speed)
     probes = probe_table(config, parts, trainer.replay, None)
-    _write_summary(config, folder, trainer, probes)
+    counts = {"env_frames": trainer.env_frames, "updates": trainer.updates}
+    write_summary(config, folder, trainer.wall_time, counts, speed, probes)
     print_probes(probes)
-    write_rows(config.out, [{"task": config.task, "seed": config.seed, **row} for row in probes])
     print(f"Checkpoint: {checkpoint}\nTrain an agent with it: python scripts/train.py resume={folder}")
-
-
-def _write_summary(config: PretrainRunConfig, folder: Path, trainer, probes: list[dict]) -> None:
-    wall_time = {name: round(seconds, 1) for name, seconds in trainer.wall_time.items()}
-    summary = {
-        "task": config.task,
-        "seed": config.seed,
-        "encoder": choice(config, "encoder"),
-        "env_frames": trainer.env_frames,
-        "updates": trainer.updates,
-        "wall_time_s": wall_time | {"total": round(sum(wall_time.values()), 1)},
-        "hardware": hardware(config.device),
-        "versions": versions(),
-        "git_commit": git_commit(),
-        "probes": probes,
-    }
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    return probes
 
 
 if __name__ == "__main__":
+    torch.set_float32_matmul_precision("high")
     cli.main(run, PretrainRunConfig, GROUPS, base="resume")

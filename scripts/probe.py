@@ -1,35 +1,50 @@
-"""Probe a run's encoder for the simulator's state, beside the same network untrained and raw pixels.
+"""Probe what encoders know, on held-out episodes, with 95% intervals (bootstrap over episodes).
 
+    python scripts/probe.py encoder=vjepa,videomae,random,pixels task=cartpole-swingup,reacher-easy out=rows.json
+    python scripts/probe.py encoder=vjepa,random task=walker-walk probes=state,dynamics pretrain.steps=1000
     python scripts/probe.py run=runs/demo
-    python scripts/probe.py run=runs/demo out=rows.json
+    python scripts/probe.py run=runs/demo probes=state,recognition,anomaly
 
-Probes learn from the run's replay and are scored on fresh episodes. Fields not given are those of the run.
+The first two make rollouts of each task, pretrain each encoder on them for equally many steps and batches, and
+probe all on the same held-out episodes; the folder keeps what is done, and the same command goes on from there.
+The third probes a run's encoder for the simulator's state, beside the same network untrained and raw pixels:
+probes learn from the run's replay and are scored on fresh episodes. Fields not given are those of the run.
 """
 
-from dataclasses import dataclass
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 import cli
 from agents.checkpoint import fitting
 from agents.replay import Replay
-from assemble import GROUPS, RunConfig, checkpoint_of, choice, load_parts
-from probing import print_probes, probe_table
+from assemble import GROUPS, checkpoint_of, choice, load_parts
+from cells import Axes, combinations, read_axes
+from comparing import CompareConfig, compare
+from probing import print_comparison, print_probes, probe_table
 from rows import check_out, write_rows
+from viz.probes import write_probes
 
 
-@dataclass(frozen=True)
-class ProbeRunConfig(RunConfig):
-    """Probes of a run's encoder."""
-
-    out: str = ""
-    """File for the rows, JSON."""
-
-
-def run(config: ProbeRunConfig) -> None:
-    """Probes and prints the table."""
-    checkpoint = checkpoint_of(config.run)
+def run(config: CompareConfig, axes: Axes) -> None:
+    """Probes, prints the table and draws the figure."""
     check_out(config.out)
+    if config.run and config.probes in ((), ("state",)):
+        _probe_run(config)
+        return
+    configs = [config] if config.run else [cli.compose(CompareConfig, GROUPS, one) for one in combinations(axes)]
+    rows = compare(configs, checkpoint_of(config.run) if config.run else None)
+    print_comparison(rows)
+    print(f"Figure: {write_probes(Path(config.folder) / 'probes.html', rows)}")
+    write_rows(config.out, rows)
+
+
+def _probe_run(config: CompareConfig) -> None:
+    """The state, as a run's encoder, the same network untrained and raw pixels know it."""
+    checkpoint = checkpoint_of(config.run)
     if choice(config, "encoder") == "state":
         raise ValueError("This run reads the simulator's state itself: there is no encoder to probe.")
     parts, state = load_parts(config, checkpoint)
@@ -45,5 +60,17 @@ def run(config: ProbeRunConfig) -> None:
     write_rows(config.out, [of_run | row for row in rows])
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command line; help, and mistakes in names, are those of the first encoder and task."""
+    # A list of suites is one setting, not several grids.
+    named = [re.sub(r"^probes=([\w,]+)$", r"probes=[\1]", text) for text in arguments]
+    axes = read_axes(named)
+
+    def probe(config: CompareConfig) -> None:
+        run(config, axes)
+
+    cli.main(probe, CompareConfig, GROUPS, base="run", argv=combinations(axes)[0])
+
+
 if __name__ == "__main__":
-    cli.main(run, ProbeRunConfig, GROUPS, base="run")
+    main(sys.argv[1:])

@@ -1,6 +1,8 @@
 """The probe table: what an encoder's features know of the simulator's state, on held-out episodes."""
 
 import statistics
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,10 +12,13 @@ from agents.collector import Collector, Eyes
 from agents.replay import Replay
 from assemble import Parts, RunConfig, build_env, choice
 from encoders import make_encoder
-from encoders.probe import effective_rank, linear_probe, mlp_probe
+from encoders.probe import effective_rank, linear_predictions, mlp_predictions, r2
+from encoders.probes.bootstrap import bootstrap
 from rows import print_table
+from suites import rows_of
 
 _HELD_OUT_SEED = 20_000
+_LONGEST = 1000  # decisions of an episode, of tasks whose episodes do not end
 _RANK_ROWS = 1000  # more would make the raw pixels' principal axes the slowest part
 
 
@@ -30,7 +35,8 @@ def probe_table(config: RunConfig, parts: Parts, replay: Replay, agent_noise: fl
             noise alone plays, as it did in replay.
 
     Returns:
-        rows: encoder, probe, target, r2, and for each encoder effective rank and feature std.
+        rows: encoder, probe, target, r2 (score, too), its 95% interval low to high (bootstrap over episodes), and
+        for each encoder effective rank and feature std.
     """
     encoder = parts.encoder
     if not encoder.clip_frames:
@@ -40,7 +46,7 @@ def probe_table(config: RunConfig, parts: Parts, replay: Replay, agent_noise: fl
         encoders["untrained"] = _untrained(config, parts, replay)
     train_clips, train_state = _rows(replay, config.probe.rows, encoder.clip_frames)
     held_out = held_out_episodes(config, parts, agent_noise)
-    test_clips, test_state = _rows(held_out, config.probe.held_out_rows, encoder.clip_frames)
+    test_clips, test_state, episode = _held_out_rows(held_out, config.probe.held_out_rows, encoder.clip_frames)
     features = {name: (_encode(one, train_clips), _encode(one, test_clips)) for name, one in encoders.items()}
     features["pixels"] = (_pixels(train_clips), _pixels(test_clips))
     # A column that does not vary in the held-out rows (a fixed target, say) cannot be scored.
@@ -50,10 +56,12 @@ def probe_table(config: RunConfig, parts: Parts, replay: Replay, agent_noise: fl
     for encoder_name, (train, test) in features.items():
         rank, std = float(effective_rank(test[:_RANK_ROWS])), float(test.float().std(0).mean())
         spread = {"effective_rank": rank, "feature_std": std}
-        for probe_name, probe in (("linear", linear_probe), ("mlp", mlp_probe)):
-            scores = probe(config.probe, train, train_state[:, varies], test, test_state[:, varies])
-            for target, score in zip(names, scores.tolist(), strict=True):
-                rows.append({"encoder": encoder_name, "probe": probe_name, "target": target, "r2": score, **spread})
+        for probe_name, probe in (("linear", linear_predictions), ("mlp", mlp_predictions)):
+            guess = probe(config.probe, train, train_state[:, varies], test)
+            score = partial(r2, guess, test_state[:, varies])
+            scores = bootstrap(score, episode, config.probe.resamples)
+            for row in rows_of(probe_name, names, scores):
+                rows.append({"encoder": encoder_name} | row | {"r2": row["score"], **spread})
     return rows
 
 
@@ -63,7 +71,8 @@ def _untrained(config: RunConfig, parts: Parts, replay: Replay):
     env = parts.env
     untrained = make_encoder(config.encoder, env.action_dim, len(env.state_names)).to(env.device)
     untrained.fit_like(parts.encoder)
-    return untrained.eval()
+    untrained.eval().fit_readout(_rows(replay, config.probe.rows, untrained.clip_frames)[0])
+    return untrained
 
 
 def held_out_episodes(config: RunConfig, parts: Parts, agent_noise: float | None) -> Replay:
@@ -72,7 +81,8 @@ def held_out_episodes(config: RunConfig, parts: Parts, agent_noise: float | None
     Without `agent_noise` they are all by noise alone, as the first rollouts of a run are.
     """
     env = build_env(config, config.env.num_envs, config.seed + _HELD_OUT_SEED)
-    replay = Replay((env.episode_steps + 2) * env.num_envs, env.num_envs, env.device)
+    steps = int(min(env.episode_steps, _LONGEST))
+    replay = Replay((steps + 2) * env.num_envs, env.num_envs, env.device)
     collector = Collector(env, Eyes(parts.encoder), replay, store_latents=False)
     agent_plays = torch.arange(env.num_envs, device=env.device) % 2 == 0
     model = parts.agent.model
@@ -80,7 +90,7 @@ def held_out_episodes(config: RunConfig, parts: Parts, agent_noise: float | None
     def policy(features: Tensor, first: Tensor) -> Tensor:
         return model.pi(model.encode(features))[2] * agent_plays[:, None]
 
-    for _ in range(env.episode_steps):
+    for _ in range(steps):
         if agent_noise is None:
             collector.step(None, 1.0, "")
         else:
@@ -92,6 +102,18 @@ def _rows(replay: Replay, count: int, clip_frames: int) -> tuple[Tensor, Tensor]
     """Random clips uint8 (N, F, 3, H, W) with the state at their newest frame (N, K)."""
     batch = replay.sample(count, 1, ("state",), clip_frames)
     return batch["frames"][:, :clip_frames], batch["state"][:, 0]
+
+
+def _held_out_rows(replay: Replay, count: int, clip_frames: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The same of the first episode of each world, and which world it is, (N,)."""
+    saved = replay.state_dict()
+    data, written = saved["data"], saved["written"]
+    first = data["episode"] == 0  # (worlds, rows)
+    first &= torch.arange(first.shape[1], device=first.device) < written[:, None]
+    found = first.nonzero()
+    world, step = found[torch.randperm(len(found), device=found.device)[:count]].unbind(1)
+    when = (step[:, None] + torch.arange(1 - clip_frames, 1, device=step.device)).clamp(min=0)
+    return data["pixels"][world[:, None], when], data["state"][world, step], world
 
 
 @torch.no_grad()
@@ -110,16 +132,35 @@ def print_probes(rows: list[dict]) -> None:
     encoders = list(dict.fromkeys(row["encoder"] for row in rows))
     for probe, title in (("linear", "Linear probe"), ("mlp", "MLP probe")):
         scored = [row for row in rows if row["probe"] == probe]
-        targets = dict.fromkeys(row["target"] for row in scored)
-        lines = [
-            {"target": target} | {row["encoder"]: row["r2"] for row in scored if row["target"] == target}
-            for target in targets
-        ]
         means = {e: statistics.fmean(row["r2"] for row in scored if row["encoder"] == e) for e in encoders}
-        print(f"\n{title}: held-out R2")
-        print_table([*lines, {"target": "mean"} | means], {"target": ""} | {name: name for name in encoders})
+        print(f"\n{title}: held-out R2 with 95% interval")
+        print_table([*_pivoted(scored, ["target"]), {"target": "mean"} | means], _headed(["target"], encoders))
     last = {row["encoder"]: row for row in rows}
     print("\nFeatures")
     names = {"effective_rank": "effective rank", "feature_std": "feature std"}
     lines = [{"what": text} | {e: last[e][key] for e in encoders} for key, text in names.items()]
-    print_table(lines, {"what": ""} | {name: name for name in encoders})
+    print_table(lines, _headed(["what"], encoders))
+
+
+def print_comparison(rows: list[dict]) -> None:
+    """One table of all scores with their intervals: a line for each task, probe and target."""
+    keys = ["task", "suite", "probe", "target"]
+    encoders = list(dict.fromkeys(row["encoder"] for row in rows))
+    print()
+    print_table(_pivoted(rows, keys), {key: key for key in keys} | {name: name for name in encoders})
+
+
+def _pivoted(rows: list[dict], keys: Sequence[str]) -> list[dict]:
+    """A line for each combination of `keys`, with each encoder's score and interval as text."""
+    lines: dict[tuple, dict] = {}
+    for row in rows:
+        place = tuple(row[key] for key in keys)
+        line = lines.setdefault(place, dict(zip(keys, place, strict=True)))
+        low, high = row.get("low"), row.get("high")
+        spread = "" if low is None or high is None or low == high else f" [{low:.2f}, {high:.2f}]"
+        line[row["encoder"]] = f"{row['score']:.2f}{spread}"
+    return list(lines.values())
+
+
+def _headed(keys: Sequence[str], encoders: Sequence[str]) -> dict[str, str]:
+    return {key: "" for key in keys} | {name: name for name in encoders}

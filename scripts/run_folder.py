@@ -1,6 +1,7 @@
 """The folder that a run writes to: who may write there, its metrics, and progress on the screen."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -34,7 +35,8 @@ def find_run(config: TrainConfig, kind: str = "") -> Path:
                 f"Start it again with run={folder} overwrite=true."
             )
         return folder
-    name = f"{config.task}-{choice(config, 'encoder')}-{kind or choice(config, 'agent')}-{config.seed}"
+    task = Path(config.task).stem if config.task.endswith(".py") else re.sub("[/:]", "-", config.task)
+    name = f"{task}-{choice(config, 'encoder')}-{kind or choice(config, 'agent')}-{config.seed}"
     folder = Path(config.run) if config.run else Path("runs") / name
     if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
         _check_replaceable(folder, config.overwrite)

@@ -48,6 +48,7 @@ def play(config: RunConfig, parts: Parts, how: str, progress=None) -> dict:
     finally:
         if planner is not None:
             planner.previous_mean = kept
+        env.close(raise_if_closed=False)
     return result | {"returns": result["returns"].tolist()}
 
 
@@ -66,8 +67,7 @@ def evaluator(config: RunConfig, parts: Parts):
 
 def decisions_per_second(parts: Parts) -> float:
     """Decisions in a second of simulated time: the rate at which a video runs at true speed."""
-    timestep = float(parts.env.task.model.opt.timestep) * parts.env.task.substeps
-    return 1 / (timestep * parts.env.action_repeat)
+    return 1 / parts.env.decision_seconds
 
 
 def score_labels(agent) -> dict[str, str]:

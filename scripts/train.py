@@ -26,6 +26,7 @@ def run(config: TrainConfig) -> None:
     print(f"{config.task} on {device}, into {folder}/")
     print("Preparing the worlds: their kernels are compiled at first use, which takes about a minute.")
     parts = assemble.build(config)
+    assemble.prepare(config, parts)
     start_run(folder, config)
     log = MetricsLog(folder)
     checkpoint = folder / "checkpoints" / "last.pt"

@@ -2,11 +2,12 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,15 +42,23 @@ TINY = [
 ]
 
 
-TRAIN = [sys.executable, str(ROOT / "scripts" / "train.py")]
+SCRIPT = str(ROOT / "scripts" / "train.py")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}  # the order of sums must not depend on the machine's load
 
 
-def finish(*arguments: str) -> str:
-    """Runs to the end and returns what was printed."""
-    done = subprocess.run([*TRAIN, *arguments], env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture
+def finish(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Iterator[Callable[..., str]]:
+    """Runs to the end, in this process, which has imported everything already; returns what was printed."""
+
+    def call(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", [SCRIPT, *arguments])
+        runpy.run_path(SCRIPT, run_name="__main__")
+        return capsys.readouterr().out
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield call
+    torch.set_num_threads(threads)
 
 
 def rows(folder: Path) -> list[dict]:
@@ -63,9 +72,8 @@ def kill_in(stage: str, folder: Path, *arguments: str) -> None:
     """Runs until `stage` has written a checkpoint and two rows after it, then kills."""
     checkpoint = folder / "checkpoints" / "last.pt"
     before = saved_at(checkpoint)
-    process = subprocess.Popen(
-        [*TRAIN, *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    command = [sys.executable, SCRIPT, *arguments]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         at_checkpoint = None
         while at_checkpoint is None or len(rows(folder)) < at_checkpoint + 2:
@@ -100,7 +108,7 @@ def tensors(value: object, name: str = "") -> Iterator[tuple[str, torch.Tensor]]
 
 
 @pytest.mark.timeout(900)
-def test_a_killed_run_resumes_exactly(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_exactly(finish: Callable[..., str], tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finish(*TINY, f"run={whole}")
     kill_in("pretrain", broken, *TINY, f"run={broken}")

@@ -1,14 +1,23 @@
 """The scripts as a user runs them: every stage once, what it leaves behind, and what mistakes are answered with."""
 
+import importlib.util
 import json
 import runpy
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+
+import cli
+from agents.checkpoint import load_checkpoint
+from assemble import GROUPS, TrainConfig
+from encoders import Encoder, make_encoder
+from encoders.pretrained import PretrainedConfig
+from other_runs import encoder_config, start_from, teacher
 
 pytestmark = pytest.mark.timeout(600)  # the first of them may have to compile kernels
 
@@ -27,6 +36,34 @@ SUMMARY_KEYS = {
     "git_commit",
     "probes",
 }
+
+EXPORTABLE = ("encoder.vit.stem=linear", "encoder.vit.positions=rotary")  # what VJEPA2Model can express
+# Every stage of the preset, in less time.
+SMOKE = (
+    "preset=smoke",
+    "env.action_repeat=25",
+    "loop.seed_decisions=60",
+    "loop.updates=20",
+    "loop.log_every=10",
+    "pretrain.steps=10",
+    "pretrain.refresh_steps=5",
+    "pretrain.log_every=5",
+    "probe.steps=10",
+    "probe.rows=200",
+    "probe.held_out_rows=100",
+    "decoder_steps=20",
+)
+SHORT = (
+    "env.action_repeat=50",
+    "loop.seed_decisions=30",
+    "loop.updates=2",
+    "loop.refreshes=0",
+    "eval_episodes=1",
+    "decoder_steps=0",
+    "probe.steps=1",
+    "probe.rows=60",
+    "probe.held_out_rows=60",
+)
 
 
 class Scripts:
@@ -72,11 +109,6 @@ def check_one_line(errors: str) -> str:
     return lines[0]
 
 
-def in_a_process(script: str, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Scripts:
     return Scripts(monkeypatch, capsys)
@@ -94,12 +126,25 @@ def read_rows(file: Path) -> list[dict]:
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one smoke run. Read only: copy it to change it."""
     folder = tmp_path_factory.mktemp("runs") / "smoke"
-    result = in_a_process("train", "preset=smoke", f"run={folder}")
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *SMOKE, f"run={folder}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     output = result.stdout + result.stderr
     assert result.returncode == 0, output
     check_quiet(output)
     assert "random policy" in output
     assert "without planning" in output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one smoke run of pretrain.py, with its rows beside it. Read only."""
+    folder = tmp_path_factory.mktemp("encoders") / "pretrained"
+    script = str(ROOT / "scripts" / "pretrain.py")
+    arguments = ["preset=smoke", f"run={folder}", f"out={folder}.json", "pretrain.steps=3", *EXPORTABLE, *SHORT]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, *arguments])
+        runpy.run_path(script, run_name="__main__")
     return folder
 
 
@@ -166,29 +211,140 @@ def test_probe(scripts: Scripts, smoke: Path, tmp_path: Path) -> None:
     assert all(row["effective_rank"] >= 1 and row["feature_std"] > 0 for row in rows)
 
 
-def test_pretrain_and_train_from_there(scripts: Scripts, tmp_path: Path) -> None:
-    folder, out = tmp_path / "encoder", tmp_path / "rows.json"
-    output = scripts.succeed("pretrain", "preset=smoke", f"run={folder}", f"out={out}", "pretrain.steps=3")
-    assert "untrained" in output
+def test_pretrain_and_train_from_there(scripts: Scripts, pretrained: Path, tmp_path: Path) -> None:
+    assert {row["encoder"] for row in read_rows(Path(f"{pretrained}.json"))} == {"vjepa", "untrained", "pixels"}
+    folder = shutil.copytree(pretrained, tmp_path / "agent")
+    assert "Resumed at 30 decisions and 0 updates" in scripts.succeed("train", f"resume={folder}")
+    assert json.loads((folder / "summary.json").read_text())["updates"] == 2
+
+
+# ---- encoders of other runs ----
+
+
+def saved_encoder(run: Path) -> tuple[Encoder, dict[str, torch.Tensor]]:
+    """The encoder of a run and its weights, both as the checkpoint has them."""
+    encoder = make_encoder(cli.load(run, TrainConfig, GROUPS).encoder, 1, 5).eval()
+    weights = load_checkpoint(run / "checkpoints" / "last.pt")["encoder"]
+    encoder.load_state_dict(weights)
+    return encoder, weights
+
+
+def test_a_run_starts_from_the_encoder_of_another(scripts: Scripts, pretrained: Path, tmp_path: Path) -> None:
+    folder, arguments = tmp_path / "run", ("preset=smoke", f"encoder_from={pretrained}", *EXPORTABLE, *SHORT)
+    scripts.succeed("train", f"run={folder}", "seed=7", "pretrain.steps=0", *arguments)
+    (_, theirs), (_, own) = saved_encoder(pretrained), saved_encoder(folder)
+    # Nothing of it was trained or fitted anew but the targets of grounding, which no feature depends on.
+    kept = [name for name in theirs if not name.startswith("grounding.")]
+    assert {"mean_frame", "pixel_std", "vit.norm.weight"} <= set(kept)
+    assert theirs["mean_frame"].std() > 1  # of rollouts, not the grey that it starts with
+    for name in kept:
+        assert torch.equal(own[name], theirs[name]), name
+
+
+def test_features_are_those_of_the_other_run(pretrained: Path) -> None:
+    trained, _ = saved_encoder(pretrained)
+    config = encoder_config(str(pretrained))
+    clip = torch.randint(256, (2, 4, 3, 64, 64), dtype=torch.uint8)
+    for actions in (1, 6):  # networks that read actions are learned anew where there are others
+        encoder = make_encoder(config, actions, 0).eval()
+        assert not torch.equal(encoder(clip), trained(clip))
+        start_from(encoder, config, str(pretrained), torch.device("cpu"))
+        assert torch.equal(encoder(clip), trained(clip))
+    assert torch.equal(teacher(str(pretrained), torch.device("cpu")).tokens(clip), trained.tokens(clip))
+
+
+def test_encoders_that_do_not_fit_are_named(scripts: Scripts, pretrained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    line = scripts.fail("train", "preset=smoke", "encoder=lejepa", f"encoder_from={pretrained}", f"run={folder}")
+    assert "that run has a vjepa encoder, this one is to have lejepa" in line
+    assert not folder.exists()
+    config = encoder_config(str(pretrained))
+    wider = replace(config, vit=replace(config.vit, dim=96), predictor_depth=2)
+    with pytest.raises(ValueError, match=r"Set as there: encoder.vit.dim=64, encoder.predictor_depth=1\.$"):
+        start_from(make_encoder(wider, 1, 0), wider, str(pretrained), torch.device("cpu"))
+    with pytest.raises(FileNotFoundError, match=r"config\.yaml is missing"):
+        teacher(str(folder), torch.device("cpu"))
+
+
+def test_the_encoder_of_another_run_teaches(scripts: Scripts, pretrained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    folder = tmp_path / "run"
+    stages = ("pretrain.steps=5", "pretrain.log_every=1", "encoder.stage1_share=0.3", "encoder.stage2_share=0.2")
+    sizes = ("encoder=internvideo2", "encoder.embedding_dim=16", f"encoder.teacher={pretrained}")
+    scripts.succeed("pretrain", "preset=smoke", f"run={folder}", *sizes, *stages, *SHORT)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    told = [" ".join({"text_loss", "label_loss"} & row.keys()) for row in rows]
+    assert told == ["", "", "", "text_loss", "label_loss"]
+    assert all(0 < row["match_loss"] < 4 for row in rows)
+    weights = load_checkpoint(folder / "checkpoints" / "last.pt")["encoder"]
+    assert not any(name.startswith("untrained.") for name in weights)  # nobody else teaches
+
+
+def test_export(scripts: Scripts, smoke: Path, pretrained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    line = scripts.fail("export", f"run={smoke}", f"out={tmp_path / 'refused'}")
+    assert "encoder.vit.stem=linear encoder.vit.positions=rotary" in line
+    assert not (tmp_path / "refused").exists()
+    folder = tmp_path / "export"
+    assert str(folder) in scripts.succeed("export", f"run={pretrained}", f"out={folder}")
+    assert "cartpole-swingup" in (folder / "README.md").read_text()
+    back = make_encoder(PretrainedConfig(source=str(folder), readout="tokens", places=0), 1, 0).eval()
+    clip = torch.randint(256, (2, 4, 3, 64, 64), dtype=torch.uint8)
+    torch.testing.assert_close(back.tokens(clip), saved_encoder(pretrained)[0].tokens(clip), atol=1e-5, rtol=1e-5)
+    assert "holds something already" in scripts.fail("export", f"run={pretrained}", f"out={folder}")
+
+
+def test_pretrain_on_the_replay_of_a_run(scripts: Scripts, smoke: Path, tmp_path: Path) -> None:
+    folder, out = tmp_path / "again", tmp_path / "rows.json"
+    small = ("pretrain.steps=4", "pretrain.log_every=2", "pretrain.batch_size=16", "pretrain.min_effective_rank=1.0")
+    probes = ("probe.steps=2", "probe.rows=100", "probe.held_out_rows=100", f"out={out}")
+    output = scripts.succeed("pretrain", f"data={smoke}", f"run={folder}", *small, *probes)
+    assert "Replay of" in output and "clips/s" in output
     assert {row["encoder"] for row in read_rows(out)} == {"vjepa", "untrained", "pixels"}
-    assert (folder / "checkpoints" / "last.pt").is_file()
-    short = ("loop.updates=2", "loop.refreshes=0", "eval_episodes=1", "decoder_steps=0", "probe.steps=1")
-    assert "Resumed" in scripts.succeed("train", f"resume={folder}", *short)
+    assert "action_repeat: 25" in (folder / "config.yaml").read_text()  # of the run that the replay is of
+    logged = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in logged] == [2, 4]
+    assert all(-1 <= row["probe_r2"] <= 1 for row in logged)
 
 
 def test_benchmark(scripts: Scripts, smoke: Path, tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
-    scripts.succeed("benchmark", f"run={smoke}", "worlds=[4]", "seconds=0.05", f"out={out}")
+    small = ("worlds=[2,4]", "seconds=0.05", "pretrain.batch_size=4", f"out={out}")
+    output = scripts.succeed("benchmark", f"run={smoke}", *small)
     rows = read_rows(out)
-    measured = {(row["measure"], row["engine"]) for row in rows}
-    for measure in ("physics", "render", "both", "update", "replay sample", "pretraining step", "action"):
-        assert (measure, "Mindreel") in measured
-    assert ("physics", "dm_control") in measured
-    assert ("update", "TD-MPC2 public code") in measured
-    assert all(row["value"] > 0 for row in rows)
+    assert {row["benchmark"] for row in rows} == {"env", "agent", "encoder"}
+    env = [row for row in rows if row["benchmark"] == "env"]
+    measured = {(row["backend"], row["worlds"], row["what"]) for row in env}
+    for what in ("physics", "render", "both", "both with reset"):
+        assert {("warp", 2, what), ("warp", 4, what)} <= measured
+    assert ("dm_control", 1, "physics") in measured
+    assert all(row["frames_per_s"] > 0 and row["memory_mb"] >= 0 and row["device"] == "cpu" for row in env)
+    agent = {(row["measure"], row["engine"]): row["value"] for row in rows if row["benchmark"] == "agent"}
+    for measure in ("update", "replay sample", "action"):
+        assert agent[measure, "Mindreel"] > 0
+        assert (measure, "TD-MPC2 public code") in agent
+    encoder = [row for row in rows if row["benchmark"] == "encoder"]
+    assert {(row["engine"], row["what"]) for row in encoder} >= {
+        ("Mindreel vjepa", "pretraining"),
+        ("Mindreel vjepa", "encoding"),
+    }
+    assert all(row["clips_per_s"] > 0 and 0 < row["peak_share"] < 1.5 for row in encoder)
+    missing = importlib.util.find_spec("transformers") is None
+    assert missing == ("V-JEPA 2 of transformers is not measured" in output)
+    assert missing != any(row["engine"] == "transformers VJEPA2Model" for row in encoder)
 
 
-@pytest.mark.parametrize("script", ["train", "evaluate", "probe", "pretrain", "benchmark"])
+def test_a_part_of_the_benchmark(scripts: Scripts, tmp_path: Path) -> None:
+    out = tmp_path / "rows.json"
+    arguments = ("encoder=random", "seconds=0.01", "pretrain.batch_size=2", f"out={out}")
+    scripts.succeed("benchmark", "encoder", *arguments)
+    assert {row["what"] for row in read_rows(out) if row["engine"] == "Mindreel random"} == {"encoding"}
+    assert "did you mean 'encoder'?" in scripts.fail("benchmark", "encodr")
+
+
+@pytest.mark.parametrize(
+    "script", ["train", "evaluate", "probe", "pretrain", "benchmark", "ablate", "rollouts", "export"]
+)
 def test_help(scripts: Scripts, script: str) -> None:
     text = scripts.succeed(script, "--help")
     assert "python scripts/" in text
@@ -213,10 +369,8 @@ def test_a_misspelt_name_is_answered_with_the_nearest(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
-def test_a_device_that_is_not_there(tmp_path: Path) -> None:
-    result = in_a_process("train", "preset=smoke", "device=cuda", f"run={tmp_path / 'run'}")
-    assert result.returncode == 2
-    assert "no CUDA device" in check_one_line(result.stderr)
+def test_a_device_that_is_not_there(scripts: Scripts, tmp_path: Path) -> None:
+    assert "no CUDA device" in scripts.fail("train", "preset=smoke", "device=cuda", f"run={tmp_path / 'run'}")
 
 
 def test_a_run_is_not_overwritten(scripts: Scripts, smoke: Path) -> None:

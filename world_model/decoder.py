@@ -143,7 +143,8 @@ def fit_decoder(
     device = decoder.mean_frame.device
     config = decoder.config
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=max(steps, 1), pct_start=0.1)
+    # A schedule of just 10 steps would rise over none of them, and be divided by that.
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=max(steps, 11), pct_start=0.1)
     draw_on = generator.device if generator is not None else "cpu"
     losses = []
     decoder.train()

@@ -1,0 +1,108 @@
+"""Where clips to pretrain on come from: a run's replay, or files."""
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import cli
+from agents.checkpoint import fitting, load_checkpoint
+from agents.replay import Replay
+from assemble import GROUPS, TrainConfig
+from encoders.clips import ClipConfig, Clips, find_recordings
+from envs import make_task
+
+
+class ReplayClips:
+    """A run's replay in the form of `Clips`.
+
+    Args:
+        replay: the replay.
+        stored: its entries, as its checkpoint holds them.
+        clip_frames: frames F of a clip.
+        steps: steps K after it.
+        sentences: what the task's `behaviour` points to.
+
+    Raises:
+        ValueError: it holds no pictures.
+    """
+
+    has_action = has_reward = True
+
+    def __init__(
+        self, replay: Replay, stored: dict[str, Tensor], clip_frames: int, steps: int, sentences: tuple[str, ...]
+    ):
+        if "pixels" not in stored:
+            raise ValueError("That run's replay holds no pictures: its encoder read the simulator's state.")
+        self.replay, self.clip_frames, self.steps = replay, clip_frames, steps
+        self.skipped: dict[str, str] = {}
+        self.keys = ("behaviour",) if "behaviour" in stored else ()
+        self.sentences = sentences if self.keys else ()
+        self.action_dim = stored["action"].shape[-1]
+
+    def sample(self, batch_size: int) -> tuple[Tensor, ...]:
+        batch = self.replay.sample(batch_size, self.steps, self.keys, self.clip_frames)
+        return batch["frames"], batch["action"], batch["reward"], *(batch[key][:, 0] for key in self.keys)
+
+    def pairs(self, count: int) -> tuple[Tensor, Tensor]:
+        batch = self.replay.sample(count, 1, (), 1)
+        return batch["frames"], batch["reward"][:, 0]
+
+    def clips(self, count: int) -> Tensor:
+        return self.replay.sample(count, 1, (), self.clip_frames)["frames"][:, : self.clip_frames]
+
+    def state_dict(self) -> dict:
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        pass
+
+
+def open_clips(
+    config: TrainConfig, data: Path, clip_config: ClipConfig, device: torch.device
+) -> tuple[TrainConfig, Clips | ReplayClips, Replay | None]:
+    """The clips under a path and, if it is a run, its replay; the config then takes that run's task and worlds."""
+    frames, steps = config.encoder.vit.frames, config.pretrain.future_steps
+    checkpoint = data / "checkpoints" / "last.pt"
+    if not checkpoint.is_file():
+        corpus = find_recordings(data, clip_config.camera)
+        side = config.encoder.vit.image_size
+        return config, Clips(clip_config, corpus, frames, steps, side, device), None
+    saved = cli.load(data, type(config), GROUPS)
+    state = load_checkpoint(checkpoint, device)
+    if "replay" not in state:
+        raise ValueError(f"data={data} was pretrained on files and has no replay: give those files instead.")
+    replay = Replay(saved.loop.replay_capacity, saved.env.num_envs, device)
+    with fitting(checkpoint):
+        replay.load_state_dict(state["replay"])
+    config = replace(config, task=saved.task, env=saved.env)
+    sentences = make_task(saved.task).behaviours if saved.env.backend == "warp" else ()
+    return config, ReplayClips(replay, state["replay"]["data"], frames, steps, sentences), replay
+
+
+def leave_out(config: TrainConfig, clips: Clips | ReplayClips, say: Callable[[str], None]) -> TrainConfig:
+    """The config without the terms that need actions or rewards, where the recordings have none."""
+    encoder = config.encoder
+    needed = (clips.has_action, "actions", "inverse_coef"), (clips.has_reward, "rewards", "reward_coef")
+    for has, what, name in needed:
+        without = encoder if has else _switched_off(encoder, name)
+        if not has:
+            left_out = f"; {name.removesuffix('_coef')}_loss is left out" if without != encoder else ""
+            say(f"These recordings have no {what}, which are taken to be 0{left_out}.")
+        encoder = without
+    return replace(config, encoder=encoder)
+
+
+def _switched_off(config: Any, name: str) -> Any:
+    """A config with 0 for every field of that name, however deep."""
+    changes = {}
+    for one in fields(config):
+        value = getattr(config, one.name)
+        if is_dataclass(value):
+            changes[one.name] = _switched_off(value, name)
+        elif one.name == name:
+            changes[name] = 0.0
+    return replace(config, **changes)

@@ -1,0 +1,309 @@
+"""A corpus of rollouts: episodes of one task by several policies, from random to expert, in one file."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import mujoco
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from agents.collector import Eyes, action_range
+from assemble import RunConfig
+from envs import WarpEnv, make_env
+from envs.view import in_view
+from viz.video import replacing
+
+Act = Callable[[Tensor, Tensor], Tensor]
+"""features (B, D), `first` (B,) -> actions (B, A) in [-1, 1]."""
+
+POLICIES = ("random", "noise", "medium", "expert")
+"""Uniform actions, actions correlated in time, a half-trained agent, a trained one."""
+
+_SEED = 40_000  # added to the run's seed, so that no rollout repeats a training or evaluation episode
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """The rollouts that encoders are pretrained and probed on."""
+
+    policies: tuple[str, ...] = POLICIES
+    """Who acts: random, noise, medium, expert."""
+    episodes: int = 32
+    """Episodes of each policy, E."""
+    decisions: int = 250
+    """Decisions of an episode, T."""
+    held_out: float = 0.25
+    """Share of the episodes that only score probes."""
+    noise: float = 0.2
+    """Standard deviation of the correlated noise on the actions of medium and expert."""
+    agent_updates: int = 3000
+    """Updates of the state-based agent that becomes the expert, where no run is named."""
+    agent_repeat: int = 4
+    """Control steps for which its actions hold while it learns."""
+    medium_share: float = 0.25
+    """Share of these updates after which it is the medium policy."""
+
+    def __post_init__(self):
+        unknown = set(self.policies) - set(POLICIES)
+        if unknown or not self.policies:
+            raise ValueError(f"rollouts.policies: expected some of {', '.join(POLICIES)}, got {self.policies}.")
+        if self.episodes < 2 or self.decisions < 1 or not 0 < self.held_out < 1:
+            raise ValueError("rollouts: expected at least 2 episodes, 1 decision, and held_out between 0 and 1.")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file of rollouts says of itself."""
+
+    task: str
+    """Name of the task."""
+    policies: tuple[str, ...]
+    """Names that `policy` counts through."""
+    returns: tuple[float, ...]
+    """Mean return of each policy's episodes."""
+    state_names: tuple[str, ...]
+    """Names of the entries of `state`."""
+    angles: tuple[int, ...]
+    """Entries of `state` that are angles in radians, and may go round."""
+    behaviours: tuple[str, ...]
+    """Sentences that `behaviour` counts through."""
+    action_repeat: int
+    """Control steps for which one action holds."""
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """E episodes of T decisions, on the CPU."""
+
+    facts: Facts
+    pixels: Tensor
+    """Frames uint8 (E, T + 1, 3, H, W)."""
+    action: Tensor
+    """Actions in [-1, 1], (E, T, A)."""
+    reward: Tensor
+    """Rewards (E, T)."""
+    state: Tensor
+    """The task's observation of the state, (E, T + 1, n)."""
+    behaviour: Tensor
+    """Index of the sentence that says what the world is doing, int64 (E, T + 1), -1 where unknown."""
+    policy: Tensor
+    """Index of who acts, int64 (E,)."""
+    episode: Tensor
+    """Number of the episode, int64 (E,)."""
+    in_view: Tensor
+    """Whether the picture shows the middle of everything that moves, bool (E, T + 1)."""
+    qpos: Tensor
+    """MuJoCo's generalised positions, (E, T + 1, nq)."""
+    qvel: Tensor
+    """Generalised velocities, (E, T + 1, nv)."""
+    geom_xpos: Tensor
+    """Places of all geoms at the first frame, (E, G, 3): tasks move their targets by them."""
+
+    @property
+    def steps(self) -> int:
+        """Decisions of an episode, T."""
+        return self.action.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    def pick(self, episodes: Tensor) -> "Rollouts":
+        """Some of the episodes, by index or mask."""
+        return replace(self, **{name: tensor[episodes] for name, tensor in self._tensors()})
+
+    def split(self, held_out: float) -> tuple["Rollouts", "Rollouts"]:
+        """Episodes to learn from and episodes to score on, the last ones of each policy."""
+        place = torch.cat([torch.linspace(0, 1, int(count) + 1)[:-1] for count in self.policy.bincount() if count])
+        order = self.policy.argsort(stable=True)
+        last = torch.zeros(len(self), dtype=torch.bool)
+        last[order] = place >= 1 - held_out - 1e-6
+        return self.pick(~last), self.pick(last)
+
+    def targets(self) -> tuple[list[str], Tensor]:
+        """What probes should read from a frame: `state`, each angle as cosine and sine, (E, T + 1, K), and names."""
+        names, columns = [], []
+        for index, name in enumerate(self.facts.state_names):
+            value = self.state[..., index]
+            if index in self.facts.angles:
+                names += [f"cos {name}", f"sin {name}"]
+                columns += [value.cos(), value.sin()]
+            else:
+                names.append(name)
+                columns.append(value)
+        return names, torch.stack(columns, -1)
+
+    def clips(self, episode: Tensor, step: Tensor, frames: int, ahead: int = 0) -> Tensor:
+        """Clips uint8 (N, frames + ahead, 3, H, W): up to frame `step` (N,) of `episode` (N,), and those after it.
+
+        Before an episode's first frame that frame is repeated.
+        """
+        when = step[:, None] + torch.arange(1 - frames, 1 + ahead)
+        return self.pixels[episode[:, None], when.clamp(min=0)]
+
+    def sample(self, batch_size: int, steps: int, frames: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A batch of an encoder's `losses`: frames (B, frames + steps, 3, H, W), actions, rewards, behaviour (B,)."""
+        episode = torch.randint(len(self), (batch_size,))
+        step = torch.randint(self.steps - steps + 1, (batch_size,))
+        when = step[:, None] + torch.arange(steps)
+        taken = self.action[episode[:, None], when], self.reward[episode[:, None], when]
+        return self.clips(episode, step, frames, steps), *taken, self.behaviour[episode, step]
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        return ((field.name, getattr(self, field.name)) for field in fields(self) if field.name != "facts")
+
+    # ---- files ----
+
+    def save(self, path: Path) -> None:
+        """Writes a safetensors file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {field.name: json.dumps(getattr(self.facts, field.name)) for field in fields(Facts)}
+        with replacing(path) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in self._tensors()}, temporary, about)
+
+    @classmethod
+    def load(cls, path: Path) -> "Rollouts":
+        """Reads what `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it holds no rollouts.
+        """
+        if not path.is_file():
+            raise FileNotFoundError(f"There are no rollouts at {path}: scripts/rollouts.py makes them.")
+        try:
+            with safe_open(path, "pt") as file:
+                about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+            facts = Facts(
+                task=about["task"],
+                policies=tuple(about["policies"]),
+                returns=tuple(about["returns"]),
+                state_names=tuple(about["state_names"]),
+                angles=tuple(about["angles"]),
+                behaviours=tuple(about["behaviours"]),
+                action_repeat=about["action_repeat"],
+            )
+            return cls(facts, **tensors)
+        except (SafetensorError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} holds no rollouts of Mindreel ({error}): delete it to have it made anew."
+            ) from error
+
+
+# ---- collecting ----
+
+
+def collect(
+    config: RunConfig, rollouts: RolloutConfig, policies: dict[str, tuple[Act, object] | None], tick
+) -> Rollouts:
+    """Episodes of the config's task by each policy.
+
+    Args:
+        config: task, worlds' picture and action repeat, seed and device.
+        rollouts: how many and how long.
+        policies: for medium and expert, how they act and the encoder they see through; None for the others.
+        tick: called after each decision of all worlds.
+
+    Raises:
+        ValueError: an episode would be longer than the task's.
+    """
+    parts, facts, returns = [], None, []
+    for index, name in enumerate(rollouts.policies):
+        env = make_env(
+            config.task,
+            rollouts.episodes,
+            config.device,
+            config.seed + _SEED + index,
+            ("pixels", "state", "behaviour"),
+            config.env.action_repeat,
+            config.env.render,
+        )
+        assert isinstance(env, WarpEnv)
+        if rollouts.decisions > env.episode_steps:
+            raise ValueError(
+                f"rollouts.decisions={rollouts.decisions}: an episode of {config.task} has {env.episode_steps} "
+                f"decisions at env.action_repeat={config.env.action_repeat}."
+            )
+        torch.manual_seed(config.seed + _SEED + index)
+        columns, broken = _play(env, config, rollouts, name, policies.get(name), tick)
+        columns["policy"] = torch.full((rollouts.episodes,), index)
+        kept = {key: value[~broken] for key, value in columns.items()}
+        returns.append(float(kept["reward"].sum(1).mean()))
+        parts.append(kept)
+        facts = facts or _facts(env, rollouts, kept)
+    assert facts is not None
+    joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    joined["episode"] = torch.arange(len(joined["policy"]))
+    return Rollouts(replace(facts, returns=tuple(returns)), **joined)
+
+
+@torch.no_grad()
+def _play(
+    env: WarpEnv, config: RunConfig, rollouts: RolloutConfig, name: str, policy: tuple[Act, object] | None, tick
+) -> tuple[dict[str, Tensor], Tensor]:
+    """One episode in every world: columns (B, T or T + 1, ...), and the worlds whose episode broke off, (B,)."""
+    mean, scale = action_range(env)
+    act, eyes = (policy[0], Eyes(policy[1])) if policy else (None, None)
+    env.reset()
+    shape, device = env.action_spec.shape, env.device
+    first = torch.ones(env.num_envs, dtype=torch.bool, device=device)
+    broken, noise = torch.zeros_like(first), torch.zeros(shape, device=device)
+    rows: dict[str, list[Tensor]] = {}
+
+    def note(**values: Tensor) -> None:
+        for key, value in values.items():
+            rows.setdefault(key, []).append(value.to("cpu", copy=True))
+
+    def see():
+        seen = env.observe()
+        sim = env.sim
+        note(**{key: seen[key] for key in ("pixels", "state", "behaviour")})
+        note(qpos=sim.qpos, qvel=sim.qvel, in_view=in_view(sim, config.env.render))
+        return seen
+
+    seen, places = see(), env.sim.data("geom_xpos").to("cpu", copy=True)
+    for _ in range(rollouts.decisions):
+        noise = 0.7 * noise + 0.51**0.5 * torch.randn(shape, device=device)  # correlated as a run's own noise is
+        if name == "random":
+            action = 2 * torch.rand(shape, device=device) - 1
+        elif act is None or eyes is None:
+            action = noise
+        else:
+            action = act(eyes.see(seen, first), first) + rollouts.noise * noise
+        action = action.clamp(-1, 1)
+        root = seen.clone(recurse=False)
+        root["action"] = mean + scale * action
+        after = env.step(root)["next"]
+        note(action=action, reward=after["reward"].squeeze(-1))
+        seen, first = see(), torch.zeros_like(first)
+        if len(rows["action"]) < env.episode_steps:
+            broken |= after["done"].squeeze(-1)
+        tick()
+    columns = {key: torch.stack(values, 1) for key, values in rows.items()}
+    return columns | {"geom_xpos": places}, broken.cpu()
+
+
+def _facts(env: WarpEnv, rollouts: RolloutConfig, columns: dict[str, Tensor]) -> Facts:
+    return Facts(
+        task=env.task_name,
+        policies=rollouts.policies,
+        returns=(),
+        state_names=env.state_names,
+        angles=_angles(env, columns["state"], columns["qpos"]),
+        behaviours=env.task.behaviours,
+        action_repeat=env.action_repeat,
+    )
+
+
+def _angles(env: WarpEnv, state: Tensor, qpos: Tensor) -> tuple[int, ...]:
+    """Entries of the state that are a hinge's angle as it is: those that equal it in every frame."""
+    model = env.task.model
+    kinds, places = model.jnt_type, model.jnt_qposadr  # pyright: ignore[reportAttributeAccessIssue]
+    hinge = mujoco.mjtJoint.mjJNT_HINGE  # pyright: ignore[reportAttributeAccessIssue]
+    hinges = [int(place) for kind, place in zip(kinds, places, strict=True) if kind == hinge]
+    same = (state[..., :, None] == qpos[..., None, hinges]).flatten(0, 1).all(0)  # (n, hinges)
+    return tuple(same.any(1).nonzero().flatten().tolist())

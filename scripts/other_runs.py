@@ -1,0 +1,96 @@
+"""Encoders of other runs: one to start from, one to be taught by."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import cli
+import composing
+from agents.checkpoint import fitting, load_checkpoint
+from encoders import ENCODERS, Encoder, make_encoder
+from encoders.vjepa import VJEPAConfig
+
+_GROUPS = {"encoder": {name: config for name, (config, _) in ENCODERS.items()}}
+
+# Networks that read actions: where a run had other actions, or none, they are learned anew.
+_OF_ACTIONS = ("forward_model.", "inverse_model.", "reward_model.")
+
+
+@dataclass(frozen=True)
+class _EncoderOf:
+    """What of a run's config describes its encoder."""
+
+    encoder: Any = field(default_factory=VJEPAConfig)
+
+
+def encoder_config(run: str) -> Any:
+    """The encoder's config of a run of train.py or pretrain.py.
+
+    Raises:
+        FileNotFoundError: there is no such run.
+        ValueError: its config.yaml does not describe an encoder of this version.
+    """
+    file = composing.config_file(run)
+    layer = {"encoder": composing.read(file).get("encoder", {})}
+    return composing.compose(_EncoderOf, _GROUPS, composing.parse((), _GROUPS), layer, str(file)).encoder
+
+
+def start_from(encoder: Encoder, config: Any, run: str, device: torch.device) -> None:
+    """Gives an encoder the weights of a run's, and what that one was fitted with.
+
+    Args:
+        encoder: the encoder, on `device`.
+        config: its config.
+        run: folder of the run.
+
+    Raises:
+        FileNotFoundError: there is no such run, or no checkpoint in it.
+        ValueError: that encoder is of another kind or of other sizes.
+    """
+    theirs = encoder_config(run)
+    if type(theirs) is not type(config):
+        raise ValueError(
+            f"encoder_from={run}: that run has a {_name(theirs)} encoder, this one is to have {_name(config)}."
+        )
+    path = Path(run) / "checkpoints" / "last.pt"
+    own, saved = encoder.state_dict(), load_checkpoint(path, device)["encoder"]
+    misfits = [key for key in own if key not in saved or saved[key].shape != own[key].shape]
+    features = [key for key in misfits if not any(part in key for part in _OF_ACTIONS)]
+    if features:
+        differing = ", ".join(
+            _differences(
+                cli.to_dict(_EncoderOf(theirs), _GROUPS)["encoder"],
+                cli.to_dict(_EncoderOf(config), _GROUPS)["encoder"],
+                "encoder.",
+            )
+        )
+        raise ValueError(
+            f"encoder_from={run}: its encoder does not fit this one. Set as there: {differing or features[0]}."
+        )
+    with fitting(path):
+        encoder.load_state_dict(own | {key: saved[key] for key in own if key not in misfits})
+
+
+def teacher(run: str, device: torch.device) -> Encoder:
+    """The encoder of a run, as its checkpoint has it: its features, whatever actions it learned with."""
+    config = encoder_config(run)
+    encoder = make_encoder(config, 1, 0).to(device)
+    start_from(encoder, config, run, device)
+    return encoder.eval()
+
+
+def _name(config: Any) -> str:
+    return next(name for name, cls in _GROUPS["encoder"].items() if type(config) is cls)
+
+
+def _differences(theirs: dict, ours: dict, prefix: str) -> list[str]:
+    """`field=value` as in `theirs`, for each field that differs in `ours`."""
+    found = []
+    for key, value in theirs.items():
+        if isinstance(value, dict):
+            found += _differences(value, ours[key], f"{prefix}{key}.")
+        elif ours[key] != value:
+            found.append(f"{prefix}{key}={value}")
+    return found

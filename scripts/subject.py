@@ -1,0 +1,103 @@
+"""What is probed: an encoder and the episodes of its task, and frames drawn from them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from corpus import Rollouts
+from encoders import Encoder
+from encoders.probe import ProbeConfig
+from encoders.probes.dynamics import Components, Predictor, fit_predictor
+from envs import RenderConfig
+
+
+@dataclass
+class Subject:
+    """An encoder, and the episodes of its task that it is probed on."""
+
+    encoder: Encoder
+    task: str
+    train: Rollouts
+    """Episodes that encoder and probes learn from."""
+    test: Rollouts
+    """Held-out episodes, which score the probes."""
+    others: dict[str, tuple[Rollouts, Rollouts]]
+    """The same of the other tasks: task -> to learn from, to score on."""
+    config: ProbeConfig
+    in_view: bool
+    movies: int
+    render: RenderConfig
+    device: torch.device
+    folder: Path
+    """Where tokens are exported to."""
+    _encoded: dict[int, Tensor] = field(default_factory=dict)
+
+    def features(self, rollouts: Rollouts) -> Tensor:
+        """Features of every frame, (E, T + 1, D) float16, computed once."""
+        if id(rollouts) not in self._encoded:
+            steps = torch.arange(rollouts.steps + 1)
+            rows = [self.read(self.encoder, rollouts, torch.full_like(steps, e), steps) for e in range(len(rollouts))]
+            self._encoded[id(rollouts)] = torch.stack(rows)
+        return self._encoded[id(rollouts)]
+
+    @torch.no_grad()
+    def read(self, what: Callable[[Tensor], Tensor], rollouts: Rollouts, episode: Tensor, step: Tensor) -> Tensor:
+        """What an encoder says of the clips that end at `step` of `episode`, float16 on the device."""
+        parts = zip(episode.split(256), step.split(256), strict=True)
+        clips = (rollouts.clips(e, s, self.encoder.clip_frames).to(self.device) for e, s in parts)
+        return torch.cat([what(clip).half() for clip in clips])
+
+    def some(self, rollouts: Rollouts, count: int, where: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Random frames of those where `where` (E, T + 1) holds: episodes (N,) and steps (N,), in order.
+
+        The same ones for every encoder.
+        """
+        allowed = torch.ones_like(rollouts.in_view) if where is None else where
+        found = allowed.flatten().nonzero().squeeze(1)
+        chosen = found[torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:count]].sort().values
+        return chosen // allowed.shape[1], chosen % allowed.shape[1]
+
+    def drawn(self, wanted: Callable[[Rollouts], Tensor | None]) -> "tuple[Drawn, Drawn]":
+        """Frames to learn from and frames to score on, among those that `wanted` (E, T + 1) marks."""
+        return (
+            Drawn(self, self.train, *self.some(self.train, self.config.rows, wanted(self.train))),
+            Drawn(self, self.test, *self.some(self.test, self.config.held_out_rows, wanted(self.test))),
+        )
+
+    @cached_property
+    def components(self) -> Components:
+        """Principal components of the features, in which prediction errors are measured."""
+        return Components(self.features(self.train).flatten(0, 1)).to(self.device)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The dynamics probe's predictor."""
+        return fit_predictor(self.config, self.components(self.features(self.train)), self.train.action.to(self.device))
+
+
+@dataclass
+class Drawn:
+    """Frames of some rollouts, with what an encoder says of the clips that end there."""
+
+    subject: Subject
+    rollouts: Rollouts
+    episode: Tensor
+    step: Tensor
+
+    @cached_property
+    def features(self) -> Tensor:
+        """(N, D) float32."""
+        return self.subject.features(self.rollouts)[self.episode, self.step].float()
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """(N, tokens, D) float16."""
+        return self.subject.read(self.subject.encoder.tokens, self.rollouts, self.episode, self.step)
+
+    def of(self, values: Tensor) -> Tensor:
+        """The rows of values (E, T + 1, ...), on the device."""
+        return values[self.episode, self.step].to(self.subject.device)

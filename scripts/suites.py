@@ -1,0 +1,257 @@
+"""The suites of probes: from an encoder and a corpus of rollouts to rows of scores with intervals."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from encoders.probe import effective_rank, linear_predictions, mlp_predictions, r2
+from encoders.probes.anomaly import auroc, pairwise_accuracy, surprise
+from encoders.probes.attentive import attentive_predictions
+from encoders.probes.bootstrap import Score, bootstrap, weighted_mean
+from encoders.probes.dynamics import HORIZONS, prediction_errors
+from encoders.probes.frontend import export_tokens, fit_captioner
+from encoders.probes.recognition import correct, logistic_predictions, majority
+from encoders.probes.retrieval import RANKS, clip_to_clip, sentence_similarity, text_to_clip
+from encoders.text import SentenceEncoder
+from envs.violations import VIOLATIONS, Stage
+from subject import Drawn, Subject
+
+_EXPORTED = 64  # clips whose tokens are written for a language model
+_RANK_ROWS = 1000
+_CALM, _AFTER = 4, 16  # decisions of a movie between its first whole clip and the violation, and from there on
+_GALLERY = 1000  # clips that are searched
+
+
+def rows_of(probe: str, targets: list[str], scores: Tensor) -> list[dict]:
+    """Rows from scores, lows and highs (3, K)."""
+    keys = ("score", "low", "high")
+    columns = zip(targets, scores.T.tolist(), strict=True)
+    return [{"probe": probe, "target": target} | dict(zip(keys, values, strict=True)) for target, values in columns]
+
+
+def _scored(subject: Subject, probe: str, targets: list[str], score: Score, episode: Tensor) -> list[dict]:
+    return rows_of(probe, targets, bootstrap(score, episode.to(subject.device), subject.config.resamples))
+
+
+# ---- state ----
+
+
+def state(subject: Subject) -> list[dict]:
+    """R2 of linear, MLP and attentive probes to positions, angles and velocities."""
+    train, test = subject.drawn(lambda rollouts: rollouts.in_view if subject.in_view else None)
+    names, values = train.rollouts.targets()
+    y, test_y = train.of(values), test.of(test.rollouts.targets()[1])
+    varies = test_y.std(0) > 1e-6  # a fixed target, say, cannot be scored
+    names = [name for name, keep in zip(names, varies.tolist(), strict=True) if keep]
+    y, test_y = y[:, varies], test_y[:, varies]
+    predicted = {
+        "linear": linear_predictions(subject.config, train.features, y, test.features),
+        "mlp": mlp_predictions(subject.config, train.features, y, test.features),
+        "attentive": attentive_predictions(subject.config, train.tokens, y, test.tokens),
+    }
+    rows = []
+    for probe, guess in predicted.items():
+
+        def score(weight: Tensor, guess: Tensor = guess) -> Tensor:
+            each = r2(guess, test_y, weight)
+            return torch.cat([each, each.mean(0, keepdim=True)])
+
+        rows += _scored(subject, probe, [*names, "mean"], score, test.episode)
+    about = {
+        "effective rank": float(effective_rank(test.features[:_RANK_ROWS])),
+        "feature std": float(test.features.std(0).mean()),
+        "frames out of view": float(1 - test.rollouts.in_view.float().mean()) if subject.in_view else 0.0,
+    }
+    return rows + [{"probe": "features", "target": name, "score": x, "low": x, "high": x} for name, x in about.items()]
+
+
+# ---- recognition ----
+
+
+def recognition(subject: Subject) -> list[dict]:
+    """Accuracy of telling tasks, behaviours and policies apart, beside that of the commonest class."""
+    rows = []
+    train, test = subject.drawn(lambda rollouts: None)
+    label = [part.rollouts.policy[part.episode].to(subject.device) for part in (train, test)]
+    rows += _classified(subject, "policy", len(train.rollouts.facts.policies), (train, test), label)
+    if subject.train.facts.behaviours:
+        known = subject.drawn(lambda rollouts: rollouts.behaviour >= 0)
+        label = [part.of(part.rollouts.behaviour) for part in known]
+        rows += _classified(subject, "behaviour", len(subject.train.facts.behaviours), known, label)
+    return rows + (_tasks(subject) if subject.others else [])
+
+
+def _classified(
+    subject: Subject, target: str, classes: int, parts: tuple[Drawn, Drawn], label: list[Tensor]
+) -> list[dict]:
+    train, test = parts
+    linear = logistic_predictions(train.features, label[0], classes, test.features)
+    attentive = attentive_predictions(subject.config, train.tokens, label[0], test.tokens, classes)
+    return _accuracies(subject, target, {"linear": linear, "attentive": attentive}, label, test.episode)
+
+
+def _accuracies(
+    subject: Subject, target: str, logits: dict[str, Tensor], label: list[Tensor], episode: Tensor
+) -> list[dict]:
+    right = {probe: correct(guess, label[1]) for probe, guess in logits.items()} | {"chance": majority(*label)}
+    return [
+        row for probe, hits in right.items() for row in _scored(subject, probe, [target], weighted_mean(hits), episode)
+    ]
+
+
+def _tasks(subject: Subject) -> list[dict]:
+    """Which task a clip shows, from clips of all tasks as this encoder sees them."""
+    corpora = {subject.task: (subject.train, subject.test)} | subject.others
+    sizes = subject.config.rows // len(corpora), subject.config.held_out_rows // len(corpora)
+    features, tokens, label, episodes = ([], []), ([], []), ([], []), []
+    for index, pair in enumerate(corpora.values()):
+        for part, (rollouts, size) in enumerate(zip(pair, sizes, strict=True)):
+            episode, step = subject.some(rollouts, size)
+            features[part].append(subject.read(subject.encoder, rollouts, episode, step).float())
+            tokens[part].append(subject.read(subject.encoder.tokens, rollouts, episode, step))
+            label[part].append(torch.full((len(episode),), index, device=subject.device))
+        episodes.append(episode + 10**6 * index)  # the held-out part's, which came last
+    x, test_x = (torch.cat(parts) for parts in features)
+    seen, test_seen = (torch.cat(parts) for parts in tokens)
+    labels = [torch.cat(parts) for parts in label]
+    logits = {
+        "linear": logistic_predictions(x, labels[0], len(corpora), test_x),
+        "attentive": attentive_predictions(subject.config, seen, labels[0], test_seen, len(corpora)),
+    }
+    return _accuracies(subject, "task", logits, labels, torch.cat(episodes))
+
+
+# ---- retrieval ----
+
+
+def retrieval(subject: Subject) -> list[dict]:
+    """Recall of clips of the same behaviour, by a clip and by its sentence, beside that of a random order."""
+    sentences = subject.train.facts.behaviours
+    if not sentences:
+        return []
+    train, test = subject.drawn(lambda rollouts: rollouts.behaviour >= 0)
+    test = Drawn(subject, test.rollouts, *subject.some(test.rollouts, _GALLERY, test.rollouts.behaviour >= 0))
+    label, episode = test.of(test.rollouts.behaviour), test.episode.to(subject.device)
+    targets = [f"recall at {k}" for k in RANKS]
+    hits, chances = clip_to_clip(train.features, test.features, label, episode)
+    asked = ~hits.isnan().any(1)
+    rows = []
+    for probe, values in (("clip to clip", hits), ("clip to clip, chance", chances)):
+        rows += _scored(subject, probe, targets, weighted_mean(values[asked]), episode[asked]) if asked.any() else []
+    vectors = sentence_vectors(sentences)
+    if vectors is None:
+        return rows
+    said = train.of(train.rollouts.behaviour)
+    likeness = sentence_similarity(subject.config, train.features, said, test.features, vectors.to(subject.device))
+    for probe, which in (("text to clip", 0), ("text to clip, chance", 1)):
+        rows += _scored(
+            subject, probe, targets, lambda w, which=which: text_to_clip(likeness, label, w)[which], episode
+        )
+    return rows
+
+
+def sentence_vectors(sentences: tuple[str, ...]) -> Tensor | None:
+    """Vectors of sentences (L, E), or None where the optional package that makes them is not installed."""
+    try:
+        return SentenceEncoder()(sentences)
+    except ValueError as error:
+        print(f"No text to clip: {error}")
+        return None
+
+
+# ---- anomaly ----
+
+
+def anomaly(subject: Subject) -> list[dict]:
+    """How often the predictor is more surprised by what cannot happen, over pairs of movies."""
+    test, at = subject.test, subject.encoder.clip_frames - 1 + _CALM
+    length = at + _AFTER
+    if test.steps < length:
+        raise ValueError(f"A movie has {length} decisions: rollouts.decisions={test.steps} is too short for anomalies.")
+    count = min(subject.movies, len(test) * (test.steps // length))
+    episode = torch.arange(count) % len(test)
+    # The same movies for every encoder.
+    step = torch.randint(test.steps - length + 1, (count,), generator=torch.Generator().manual_seed(0))
+    start = {"qpos": test.qpos[episode, step], "qvel": test.qvel[episode, step], "geom_xpos": test.geom_xpos[episode]}
+    action = test.action[episode[:, None], step[:, None] + torch.arange(length)].to(subject.device)
+    stage = Stage(subject.task, count, subject.device, subject.render, test.facts.action_repeat)
+    rows, everything = [], []
+    for violation in VIOLATIONS:
+        pair = stage.pair(violation, start, action, at)
+        possible = _surprise(subject, pair.possible, pair.possible_action)
+        impossible = _surprise(subject, pair.impossible, pair.impossible_action)
+        kept = pair.differs & possible.isfinite() & impossible.isfinite()
+        if kept.any():
+            cases = possible[kept], impossible[kept], episode.to(subject.device)[kept]
+            everything.append(cases)
+            rows += _surprises(subject, violation, *cases)
+    if everything:
+        rows += _surprises(subject, "all", *(torch.cat(parts) for parts in zip(*everything, strict=True)))
+    return rows
+
+
+def _surprises(subject: Subject, target: str, possible: Tensor, impossible: Tensor, episode: Tensor) -> list[dict]:
+    pairwise = weighted_mean(pairwise_accuracy(possible, impossible))
+    rows = _scored(subject, "pairwise accuracy", [target], pairwise, episode)
+    return rows + _scored(subject, "AUROC", [target], lambda w: auroc(possible, impossible, w)[None], episode)
+
+
+@torch.no_grad()
+def _surprise(subject: Subject, frames: Tensor, action: Tensor) -> Tensor:
+    """Of movies uint8 (M, T + 1, 3, H, W), from the first whole clip on: (M,)."""
+    before = subject.encoder.clip_frames - 1
+    seen = frames.unfold(1, before + 1, 1).movedim(-1, 2)  # (M, T + 1 - before, F, 3, H, W)
+    z = torch.stack([subject.components(subject.encoder(movie)) for movie in seen])
+    return surprise(subject.predictor, z, action[:, before:])
+
+
+# ---- front end ----
+
+
+def frontend(subject: Subject) -> list[dict]:
+    """Share of clips that a captioner, reading tokens, describes by the right sentence; tokens are exported too."""
+    sentences = subject.train.facts.behaviours
+    if not sentences:
+        return []
+    train, test = subject.drawn(lambda rollouts: rollouts.behaviour >= 0)
+    said, truth = (part.of(part.rollouts.behaviour) for part in (train, test))
+    captioner = fit_captioner(subject.config, train.tokens, said, sentences)
+    spoken = [sentence for part in test.tokens.split(512) for sentence in captioner.say(part)]
+    right = [sentence == sentences[index] for sentence, index in zip(spoken, truth.tolist(), strict=True)]
+    scores = {"captioner": torch.tensor(right, device=subject.device).float(), "chance": majority(said, truth)}
+    few = slice(0, None, max(1, len(test.episode) // _EXPORTED))
+    about = {
+        "task": subject.task,
+        "clip_frames": subject.encoder.clip_frames,
+        "action_repeat": subject.test.facts.action_repeat,
+        "sentences": [sentences[index] for index in truth[few].tolist()],
+    }
+    export_tokens(subject.folder / "tokens", test.tokens[few], subject.encoder.token_grid, about)
+    return [
+        row
+        for probe, hits in scores.items()
+        for row in _scored(subject, probe, ["exact sentence"], weighted_mean(hits), test.episode)
+    ]
+
+
+# ---- dynamics ----
+
+
+def dynamics(subject: Subject) -> list[dict]:
+    """Squared error of the predictor as a share of that of predicting no change."""
+    z = subject.components(subject.features(subject.test))
+    error, still, episode = prediction_errors(subject.predictor, z, subject.test.action.to(subject.device))
+    targets = [f"{h} step{'s' if h > 1 else ''}" for h in HORIZONS[: error.shape[1]]]
+    return _scored(subject, "predictor", targets, lambda w: (w @ error) / (w @ still).clamp(min=1e-12), episode)
+
+
+SUITES: dict[str, Callable[[Subject], list[dict]]] = {
+    "state": state,
+    "recognition": recognition,
+    "retrieval": retrieval,
+    "anomaly": anomaly,
+    "frontend": frontend,
+    "dynamics": dynamics,
+}
+"""Name -> suite."""

@@ -1,0 +1,301 @@
+"""Grids: which cells a command line asks for, what happens to each, and one that is killed and continued."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import ablate
+import composing
+import launch
+from assemble import TrainConfig, choice
+from cells import Cell, _assigned, combinations, make_cells, read_axes
+
+ROOT = Path(__file__).parents[1]
+# Every stage, and as little of each as there can be.
+TINY = [
+    "preset=smoke",
+    "env.num_envs=2",
+    "env.action_repeat=50",
+    "loop.seed_decisions=30",
+    "loop.updates=40",
+    "loop.log_every=1",
+    "loop.checkpoint_seconds=0.1",
+    "agent.batch_size=8",
+    "eval_episodes=1",
+    "decoder_steps=0",
+    "probe.steps=1",
+    "probe.rows=60",
+    "probe.held_out_rows=30",
+]
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Signals as they were: a grid makes itself stoppable."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def cells(folder: Path, *arguments: str, overwrite: bool = False) -> list[Cell]:
+    return make_cells(folder, read_axes(arguments), overwrite)
+
+
+def fail(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    """The one line that a mistake is answered with."""
+    with pytest.raises(SystemExit) as leaving:
+        ablate.main(arguments)
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert leaving.value.code == 2 and len(errors) == 1, errors
+    return errors[0]
+
+
+# ---- which cells ----
+
+
+def test_every_combination_is_a_cell(tmp_path: Path) -> None:
+    found = cells(tmp_path, "task=walker-walk,reacher-easy", "encoder=vjepa,cnn", "seed=1,2", "env.num_envs=8")
+    assert [cell.folder.name for cell in found] == [
+        f"{task}-{encoder}-mpc-{seed}"
+        for seed in (1, 2)  # a first seed of everything before the second of anything
+        for task in ("walker-walk", "reacher-easy")
+        for encoder in ("vjepa", "cnn")
+    ]
+    last = found[-1].config
+    assert (last.task, choice(last, "encoder"), last.seed, last.env.num_envs) == ("reacher-easy", "cnn", 2, 8)
+    assert last.run == str(found[-1].folder) and not list(tmp_path.iterdir())
+
+
+def test_any_field_can_be_a_list_and_is_in_the_name(tmp_path: Path) -> None:
+    found = cells(tmp_path, "preset=smoke", "agent=mpc,actor_critic", "loop.updates=range(5,7)", "seed=3")
+    assert {cell.folder.name: cell.config.loop.updates for cell in found} == {
+        "cartpole-swingup-vjepa-mpc-updates-5-3": 5,
+        "cartpole-swingup-vjepa-mpc-updates-6-3": 6,
+        "cartpole-swingup-vjepa-actor_critic-updates-5-3": 5,
+        "cartpole-swingup-vjepa-actor_critic-updates-6-3": 6,
+    }
+    assert all(cell.config.env.num_envs == 4 for cell in found)  # the preset's
+    assert cells(tmp_path, "loop.updates=5")[0].folder.name == "cartpole-swingup-vjepa-mpc-1"
+
+
+def test_tasks_from_elsewhere_are_cells_too(tmp_path: Path) -> None:
+    (own,) = cells(tmp_path, "task=my/tasks/balance.py")
+    (gym,) = cells(tmp_path, "task=Pendulum-v1", "env.backend=gym")
+    assert own.folder == tmp_path / "my_tasks_balance.py-vjepa-mpc-1" and own.config.task == "my/tasks/balance.py"
+    assert gym.folder == tmp_path / "Pendulum-v1-vjepa-mpc-1"
+
+
+def test_a_field_of_one_encoder_is_left_out_for_the_others() -> None:
+    axes = read_axes(["encoder=vjepa,cnn", "encoder.jepa_coef=0,1", "seed=1"])
+    assert combinations(axes) == [
+        ["seed=1", "encoder=vjepa", "encoder.jepa_coef=0"],
+        ["seed=1", "encoder=vjepa", "encoder.jepa_coef=1"],
+        ["seed=1", "encoder=cnn"],
+    ]
+
+
+def test_lists_that_hydra_writes_with_brackets_are_one_value() -> None:
+    assert combinations(read_axes(["worlds=[1,2]", "task='a,b'"])) == [["task='a,b'", "worlds=[1,2]"]]
+    assert combinations(read_axes(["seed=1,2", "seed=3"])) == [["seed=3"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["task=walker-walk,walker-wlk"], "unknown task 'walker-wlk': did you mean 'walker-walk'"),
+        (["encoder=cnn,vjep"], "unknown encoder 'vjep': did you mean 'vjepa'"),
+        (["encoder=cnn,vjepa", "encoder.jepa_coeff=0,1"], "did you mean 'encoder.jepa_coef'"),
+        (["loop.update=1,2"], "did you mean 'loop.updates'"),
+        (["job=2"], "did you mean 'jobs'"),
+        (["preset=smok"], "unknown preset 'smok': did you mean 'smoke'"),
+        (["jobs=1,2"], "jobs holds for all runs: give it one value"),
+        (["jobs=0"], "at least one run at a time"),
+        (["run=runs/x"], "leave out run="),
+        (["seed=1,two"], "seed: expected int, got 'two'"),
+        (["launcher=slurm"], "expected one of local, submitit"),
+    ],
+)
+def test_mistakes_are_named_before_anything_starts(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert said in fail(capsys, *arguments, f"folder={tmp_path / 'grid'}")
+    assert not (tmp_path / "grid").exists()
+
+
+def test_a_folder_is_read_back_whatever_its_name() -> None:
+    for path in ("runs/a-b_1.5", "/a folder/it's, (x) = [y]\\z"):
+        assert composing.parse([_assigned("run", path)], {}).fields == {"run": path}
+
+
+# ---- what happens to a cell ----
+
+
+def test_a_run_of_another_config_is_not_touched(tmp_path: Path) -> None:
+    (cell,) = cells(tmp_path, "preset=smoke")
+    cell.plan()
+    (again,) = cells(tmp_path, "preset=smoke", "loop.updates=99")  # only planned: free to change
+    again.plan()
+    (cell.folder / "metrics.jsonl").touch()
+    with pytest.raises(FileExistsError, match=r"loop.updates=99 there and 60 here.*overwrite=true"):
+        cells(tmp_path, "preset=smoke")
+    assert not cells(tmp_path, "preset=smoke", "loop.updates=99", overwrite=True)[0].stale
+    (replaced,) = cells(tmp_path, "preset=smoke", overwrite=True)
+    replaced.plan()
+    assert not (cell.folder / "metrics.jsonl").exists()
+    assert "updates: 60" in (cell.folder / "config.yaml").read_text()
+
+
+def test_a_cell_starts_or_goes_on(tmp_path: Path) -> None:
+    (cell,) = cells(tmp_path, "preset=smoke", "seed=4")
+    assert cell.command() == ["seed=4", "preset=smoke", f"run={cell.folder}", "overwrite=true"]
+    (cell.folder / "checkpoints").mkdir(parents=True)
+    (cell.folder / "checkpoints" / "last.pt").touch()
+    assert cell.command() == [f"resume={cell.folder}"]
+    assert not cell.finished()
+    (cell.folder / "summary.json").write_text('{"eval_return_mean": 1.0')  # cut off
+    assert not cell.finished()
+    (cell.folder / "summary.json").write_text('{"eval_return_mean": 1.0}')
+    assert cell.finished()
+
+
+STAND_IN = """
+import json, os, sys, time
+from pathlib import Path
+
+folder = Path(next(one for one in sys.argv if one.startswith("run=")).removeprefix("run="))
+(folder / "threads").write_text(os.environ["OMP_NUM_THREADS"])
+if folder.name == "broken":
+    sys.exit("progress 1%\\rerror: no camera here")
+time.sleep(30 if folder.name == "slow" else 0)
+(folder / "summary.json").write_text(json.dumps({"eval_return_mean": 1.0}))
+"""
+
+
+@pytest.fixture
+def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Cell]:
+    """Cells whose process is a script of a few lines: one is slow, one fails, two do well."""
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    monkeypatch.setattr(launch, "_TRAIN", tmp_path / "stand_in.py")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    made = {}
+    for name in ("slow", "broken", "good", "better"):
+        folder = tmp_path / "grid" / name
+        made[name] = Cell(folder, replace(TrainConfig(), run=str(folder)), ())
+        made[name].plan()
+    return made
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(stand_ins: dict[str, Cell]) -> None:
+    ended = []
+    launch.run_here([stand_ins[name] for name in ("broken", "good", "better")], 2, ended.append)
+    assert {cell.folder.name for cell in ended} == {"broken", "good", "better"}
+    assert [stand_ins[name].finished() for name in ("broken", "good", "better")] == [False, True, True]
+    broken = stand_ins["broken"]
+    assert broken.failure.read_text() == f"no camera here ({broken.log})\n"
+    assert not stand_ins["good"].failure.exists()
+    share = max(1, len(os.sched_getaffinity(0)) // 2)
+    assert (stand_ins["good"].folder / "threads").read_text() == str(share)
+
+
+def test_whatever_interrupts_a_grid_stops_its_processes(stand_ins: dict[str, Cell]) -> None:
+    def interrupt(cell: Cell) -> None:
+        raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        launch.run_here([stand_ins["slow"], stand_ins["good"]], 2, interrupt)
+    assert time.monotonic() - start < 15
+    lock = stand_ins["slow"].lock()  # held for as long as its process lives
+    assert lock is not None
+    lock.close()
+    assert not stand_ins["slow"].finished() and not stand_ins["slow"].failure.exists()
+
+
+def test_a_cell_at_work_elsewhere_is_waited_for(stand_ins: dict[str, Cell]) -> None:
+    good = stand_ins["good"]
+    log = good.lock()
+    assert log is not None and good.lock() is None
+    finish = f"import time; time.sleep(1); open({str(good.folder / 'summary.json')!r}, 'w').write({SUMMARY!r})"
+    with log:
+        other = subprocess.Popen([sys.executable, "-c", finish], stdout=log)
+    launch.run_here([good], 1, lambda cell: None)
+    assert other.wait() == 0 and good.finished()
+    assert not (good.folder / "threads").exists()  # nobody started it a second time
+
+
+SUMMARY = '{"eval_return_mean": 1.0}'
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit leaves its logs open
+def test_jobs_of_a_cluster(stand_ins: dict[str, Cell], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    ended = []
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    cluster = launch.ClusterConfig(name="debug")  # submitit's executor that runs in this process
+    launch.run_on_cluster([stand_ins["broken"], stand_ins["good"]], 2, cluster, ended.append)
+    assert [cell.folder.name for cell in ended] == ["broken", "good"]
+    assert stand_ins["good"].finished() and "no camera here" in stand_ins["broken"].failure.read_text()
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)  # what an import finds when it is not installed
+    said = fail(capsys, "launcher=submitit", f"folder={tmp_path / 'grid'}")
+    assert 'pip install "mindreel[cluster]"' in said
+    assert not (tmp_path / "grid").exists()
+
+
+# ---- a real grid ----
+
+
+@pytest.mark.timeout(900)
+def test_a_killed_grid_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder, out = tmp_path / "grid", tmp_path / "rows.json"
+    arguments = [*TINY, "encoder=cnn", f"folder={folder}", f"out={out}"]
+    run = folder / "cartpole-swingup-cnn-mpc-1"
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        """Presses Ctrl-C once the run trains its agent."""
+        while not ended.wait(0.02):
+            if (run / "checkpoints" / "last.pt").exists() and '"train"' in (run / "metrics.jsonl").read_text():
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    someone = threading.Thread(target=interrupt)
+    someone.start()
+    try:
+        with pytest.raises(SystemExit) as leaving:
+            ablate.main(arguments)
+    finally:
+        ended.set()
+        someone.join()
+    assert leaving.value.code == 130
+    assert "goes on from the last checkpoints" in capsys.readouterr().out
+    assert not (run / "summary.json").exists()
+    assert "0 of 1 runs done · 1 unfinished" in (folder / "ablation.html").read_text()
+
+    ablate.main(arguments)
+    assert "1 of 1 runs are done" in capsys.readouterr().out
+    assert "Resumed at" in (folder / "logs" / f"{run.name}.txt").read_text()
+    (row,) = [row for row in json.loads(out.read_text()) if row["level"] == "run"]
+    # 50 frames in 2 worlds for each of 30 decisions of noise, and for 2 beside each update.
+    assert row["encoder"] == "cnn" and row["updates"] == 40 and row["env_frames"] == 50 * 2 * (30 + 2 * 40)
+    assert "1 of 1 runs done" in (folder / "ablation.html").read_text()
+
+    finished, written = (run / "summary.json").stat().st_mtime_ns, out.read_text()
+    ablate.main(arguments)  # nothing is left to do
+    assert (run / "summary.json").stat().st_mtime_ns == finished
+    out.unlink()
+    ablate.main([f"report={folder}", f"out={out}"])
+    assert out.read_text() == written

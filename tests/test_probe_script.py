@@ -1,0 +1,167 @@
+"""Encoders probed side by side, as a user does it: rollouts, pretraining, every suite, and going on from there."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from corpus import RolloutConfig, Rollouts
+from probing import print_comparison
+from viz.probes import write_probes
+
+pytestmark = pytest.mark.timeout(600)
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "rollouts.policies=[noise,medium,expert]",
+    "rollouts.episodes=4",
+    "rollouts.decisions=40",
+    "rollouts.agent_updates=4",
+    "rollouts.agent_repeat=2",
+    "world_model=xs",
+    "pretrain.steps=3",
+    "pretrain.batch_size=8",
+    "pretrain.min_effective_rank=1.0",
+    "probe.rows=120",
+    "probe.held_out_rows=60",
+    "probe.steps=4",
+    "probe.batch_size=16",
+    "probe.resamples=20",
+    "movies=3",
+)
+
+
+def call(script: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    path = str(ROOT / "scripts" / f"{script}.py")
+    monkeypatch.setattr(sys, "argv", [path, *arguments])
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    return 0
+
+
+def test_encoders_side_by_side(monkeypatch, capsys, tmp_path) -> None:
+    folder, out = tmp_path / "probe", tmp_path / "rows.json"
+    grid = ("task=cartpole-swingup", "encoder=vjepa,random", f"folder={folder}", f"out={out}", *SMALL)
+    assert call("probe", *grid, monkeypatch=monkeypatch) == 0, capsys.readouterr()
+    rows = json.loads(out.read_text())
+    assert {row["encoder"] for row in rows} == {"vjepa", "random"}
+    scored = {row["suite"] for row in rows}
+    assert scored == {"pretraining", "state", "recognition", "retrieval", "anomaly", "frontend", "dynamics"}
+    for row in rows:
+        assert row["task"] == "cartpole-swingup" and {"probe", "target", "score"} <= row.keys()
+        if "low" in row and row["target"] != "mean":
+            assert row["low"] <= row["high"], row
+    probes = {row["probe"] for row in rows if row["suite"] == "state"}
+    assert probes == {"linear", "mlp", "attentive", "features"}
+    assert len(list(folder.glob("cells/*/tokens.safetensors"))) == 2
+    page = (folder / "probes.html").read_text()
+    assert "What encoders know" in page and "http" not in page.replace("http-equiv", "")
+
+    # Again: nothing is made anew, though one suite is missing.
+    state = sorted(folder.glob("cells/*/state-*.json"))
+    state[0].unlink()
+    before = {
+        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != "probes.html"
+    }
+    assert call("probe", *grid, monkeypatch=monkeypatch) == 0
+    assert json.loads(out.read_text()) == rows
+    assert {path: path.stat().st_mtime_ns for path in before if path not in state} == {
+        path: time for path, time in before.items() if path not in state
+    }
+
+
+def test_mistakes_are_named_before_anything_is_made(monkeypatch, capsys, tmp_path) -> None:
+    folder = tmp_path / "probe"
+    for argument, answer in (
+        ("probes=state,dynamic", "expected some of state"),
+        ("encoder=vjepa,state", "nothing to probe"),
+        ("encoder=vjepa,rndom", "rndom"),
+        ("rollouts.policies=[noise,export]", "expected some of random"),
+    ):
+        assert call("probe", f"folder={folder}", argument, monkeypatch=monkeypatch) == 2
+        errors = capsys.readouterr().err.strip().splitlines()
+        assert len(errors) == 1 and answer in errors[0], errors
+    assert not folder.exists()
+
+
+@pytest.fixture(scope="module")
+def rollouts(tmp_path_factory) -> Rollouts:
+    file = tmp_path_factory.mktemp("rollouts") / "reacher.safetensors"
+    few = ("rollouts.policies=[random,noise]", "rollouts.episodes=4", "rollouts.decisions=6")
+    with pytest.MonkeyPatch.context() as patch:
+        assert call("rollouts", "task=reacher-easy", f"out={file}", *few, monkeypatch=patch) == 0
+        assert call("rollouts", "task=reacher-easy", f"out={file}", *few, monkeypatch=patch) == 2  # never overwritten
+    return Rollouts.load(file)
+
+
+def test_rollouts_hold_what_was_asked_for(rollouts) -> None:
+    assert len(rollouts) == 8 and rollouts.steps == 6
+    assert rollouts.facts.policies == ("random", "noise") and len(rollouts.facts.returns) == 2
+    assert rollouts.policy.tolist() == [0] * 4 + [1] * 4
+    train, test = rollouts.split(0.25)
+    assert test.episode.tolist() == [3, 7] and len(train) == 6
+    assert rollouts.in_view.all()  # the camera sees all of the table
+    names, values = rollouts.targets()
+    assert names[:4] == ["cos position[0]", "sin position[0]", "cos position[1]", "sin position[1]"]
+    torch.testing.assert_close(values[..., 1], rollouts.qpos[..., 0].sin())
+    assert values.shape[-1] == len(names) == len(rollouts.facts.state_names) + 2
+    assert (rollouts.geom_xpos[1:] != rollouts.geom_xpos[:-1]).flatten(1).any(1).all()  # other targets
+
+
+def test_clips_and_batches_stay_inside_their_episode(rollouts) -> None:
+    clips = rollouts.clips(torch.tensor([2, 2]), torch.tensor([0, 5]), frames=3, ahead=1)
+    assert torch.equal(clips[0], rollouts.pixels[2, [0, 0, 0, 1]])
+    assert torch.equal(clips[1], rollouts.pixels[2, [3, 4, 5, 6]])
+    frames, action, reward, behaviour = rollouts.sample(16, steps=2, frames=3)
+    assert frames.shape == (16, 5, 3, 64, 64) and behaviour.shape == (16,)
+    for one, acted, gained in zip(frames, action, reward, strict=True):
+        found = [
+            (e, t)
+            for e in range(8)
+            for t in range(5)
+            if torch.equal(rollouts.action[e, t : t + 2], acted) and torch.equal(rollouts.reward[e, t : t + 2], gained)
+        ]
+        ((e, t),) = found
+        assert torch.equal(one[2:], rollouts.pixels[e, t : t + 3])
+
+
+def test_files_that_hold_no_rollouts_are_named(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"scripts/rollouts\.py"):
+        Rollouts.load(tmp_path / "none.safetensors")
+    (tmp_path / "half.safetensors").write_bytes(b"not much")
+    with pytest.raises(ValueError, match="holds no rollouts"):
+        Rollouts.load(tmp_path / "half.safetensors")
+    with pytest.raises(ValueError, match="held_out between 0 and 1"):
+        RolloutConfig(held_out=1.0)
+
+
+def row(encoder: str, score: float, **others: object) -> dict:
+    known = {"task": "cartpole-swingup", "suite": "state", "probe": "linear", "target": "position[0]"}
+    return {"encoder": encoder, "score": score} | known | others
+
+
+def test_scores_stand_side_by_side(capsys) -> None:
+    print_comparison([row("vjepa", 0.913, low=0.9, high=0.92), row("random", -0.5), row("vjepa", 0.25, target="mean")])
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.strip().splitlines()]
+    assert lines == [
+        "task suite probe target vjepa random",
+        "cartpole-swingup state linear position[0] 0.91 [0.90, 0.92] -0.50",
+        "cartpole-swingup state linear mean 0.25",
+    ]
+
+
+def test_the_figure_places_scores_on_one_axis(tmp_path) -> None:
+    page = write_probes(
+        tmp_path / "new" / "probes.html", [row("a<b", 0.5, low=0.25, high=0.75), row("b", -2.0)]
+    ).read_text()
+    # The axis goes from -0.5, below which nothing is told apart, to 1.
+    assert 'class="ci c1" style="left:50.00%;width:33.33%' in page
+    assert 'class="mean c1" style="left:66.67%' in page and 'class="mean c2" style="left:0.00%' in page
+    assert "a&lt;b" in page and "a<b" not in page
+    with pytest.raises(ValueError, match="got none"):
+        write_probes(tmp_path / "empty.html", [])
