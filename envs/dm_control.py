@@ -65,6 +65,9 @@ class DMControlEnv:
             raise ValueError(f"dm_control has no task {task!r}.")
         self.env = suite.load(domain, name, task_kwargs={"random": seed})
         self.physics: Any = self.env.physics
+        if os.environ["MUJOCO_GL"] == "disable":  # quadruped-escape asks for the context at each reset
+            cls = type(self.physics)
+            self.physics.__class__ = type(cls.__name__, (cls,), {"contexts": None})
         self.action_repeat = action_repeat
         self.fast_render = fast_render
         if frame_skip is not None:  # the tasks' constructors take no other than their own

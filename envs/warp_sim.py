@@ -8,6 +8,7 @@ they show the present state without a copy and change with the next call.
 # pyright: reportAttributeAccessIssue=false, reportInvalidTypeForm=false
 # (mujoco is compiled and brings no types; a Warp kernel's annotations are no types)
 
+import warnings
 from collections.abc import Callable
 
 import mujoco
@@ -103,7 +104,9 @@ class WarpSim:
         self._tensors: dict[str, torch.Tensor] = {}
         self._stream: wp.Stream | None = None
         with wp.ScopedDevice(self._wp_device):
-            self._model = mjw.put_model(model, batch_sizes={name: num_worlds for name in per_world})
+            with warnings.catch_warnings():  # of geoms without friction, which are dm_control's own
+                warnings.filterwarnings("ignore", message="geom .* friction", category=UserWarning)
+                self._model = mjw.put_model(model, batch_sizes={name: num_worlds for name in per_world})
             self._model.opt.warn_overflow = 0  # reported through `broken`, not printed from a kernel
             max_constraints = max_constraints or _guess_constraints(model)
             self._data = mjw.make_data(model, num_worlds, nconmax=max_contacts, njmax=max_constraints)

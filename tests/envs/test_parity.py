@@ -31,7 +31,7 @@ SHORT = {
     "hopper-stand": 0.9,
     "quadruped-escape": 0.85,
     "stacker-stack_2": 0.85,
-    "stacker-stack_4": 0.8,
+    "stacker-stack_4": 0.6,
     "swimmer-swimmer15": 0.1,
 }
 
