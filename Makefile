@@ -41,7 +41,7 @@ demo: setup
 	$(BIN)/python scripts/train.py preset=demo $(ARGS)
 
 test: .venv/extras
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -46,6 +46,8 @@ def run_here(cells: Sequence[Cell], jobs: int, ended: Ended) -> None:
 
     A cell that another process is at work on is waited for. However this ends, no process is left running.
     """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background; children would ignore it as well
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     jobs = min(jobs, len(cells))
     waiting, running = deque(cells), dict[int, tuple[Cell, subprocess.Popen]]()
     try:
