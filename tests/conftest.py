@@ -9,7 +9,7 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # side by side with others: before torch counts the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch  # noqa: E402
+import torch
 
 ROOT = Path(__file__).parents[1]
 # Scripts are run by path, which puts their folder first; tests of what they share do the same. It
