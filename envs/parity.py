@@ -194,7 +194,7 @@ def reset_p_value(pair: Pair, resets: int) -> float:
     directions = np.random.default_rng(0).standard_normal((len(scale), len(scale))) / scale[:, None]
     ours = np.hstack([ours, ours @ directions, differs])
     theirs = np.hstack([theirs, theirs @ directions, np.zeros_like(differs)])
-    least = min(ks_2samp(x, y, method="asymp")[1] for x, y in zip(ours.T, theirs.T, strict=True))
+    least = min(float(np.asarray(ks_2samp(x, y, method="asymp"))[1]) for x, y in zip(ours.T, theirs.T, strict=True))
     return float(min(1.0, least * ours.shape[1]))
 
 

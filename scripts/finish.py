@@ -60,7 +60,8 @@ def _imagine(config: TrainConfig, parts: Parts, trainer: Trainer, shown: dict, f
     batch = trainer.replay.sample(6000, 1, ("latent", "pixels"))
     with torch.no_grad():
         z = model.encode(batch["latent"][:, 0].float())
-    decoder = Decoder(z.shape[-1], tuple(parts.env.observation_spec["pixels"].shape[-3:])).to(device)
+    channels, height, width = parts.env.observation_spec["pixels"].shape[-3:]
+    decoder = Decoder(z.shape[-1], (channels, height, width)).to(device)
     with stage_bar("draw", config.decoder_steps) as bar:
 
         def advance(done: int, total: int) -> None:
