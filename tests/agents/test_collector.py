@@ -4,7 +4,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from agents.collector import Collector, Eyes, evaluate
+from agents.collector import Collector, Eyes, action_range, evaluate
 from agents.replay import Replay
 from encoders import StateConfig, VJEPAConfig, make_encoder
 from encoders.vit import ViTConfig
@@ -179,3 +179,8 @@ def test_evaluation_plays_one_episode_in_every_world():
         total += stepped["next", "reward"][:, 0]
     assert torch.equal(result["frames"][5], stepped["next", "pixels"][0])
     torch.testing.assert_close(result["returns"], total)
+
+
+def test_an_actuator_without_limits_is_used_between_minus_one_and_one():
+    middle, half = action_range(make_env("lqr-lqr_2_1", num_envs=2, observations=("state",)))
+    assert torch.equal(middle, torch.zeros_like(middle)) and torch.equal(half, torch.ones_like(half))

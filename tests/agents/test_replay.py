@@ -199,3 +199,12 @@ def test_memory_is_taken_as_rows_fill():
     none = torch.zeros(WORLDS, dtype=torch.bool)
     replay.add(big, torch.zeros(WORLDS, 1), torch.zeros(WORLDS), none, none, big, "a")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # kB; all rows are 1.2 GB
+
+
+def test_no_sequence_crosses_a_cut():
+    replay = Replay(90, WORLDS)
+    fill(replay, 5, 20, 20)
+    replay.cut()
+    fill(replay, 5, 20, 20)  # starts again at t = 0
+    stamp = replay.sample(2000, 2, ("stamp",))["stamp"]
+    assert (stamp[..., 2] == stamp[:, :1, 2] + torch.arange(3)).all()
