@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from encoders.base import Encoder, check_frames, check_training_mode
 from encoders.hub import HubModel, download, load_hub
 from encoders.published import InputFacts, PublishedViT, load_published
-from encoders.readout import CompressedReadout, fit_readout, make_readout
+from encoders.readout import fit_readout, make_readout
 
 MEAN_FRAME_FILE = "mean_frame.safetensors"
 """Beside an export of ours: `mean_frame` (3, H, W) and `pixel_std` () of its rollouts, of 255."""
@@ -100,7 +100,7 @@ class Pretrained(Encoder):
         self.side = min(side, config.places or side)
         num_tokens = times * self.side * self.side
         self.readout = make_readout(config.readout, num_tokens, self.dim, config.width, 0)
-        self.feature_dim, self.fits_readout = self.readout.feature_dim, isinstance(self.readout, CompressedReadout)
+        self.feature_dim, self.fits_readout = self.readout.feature_dim, self.readout.fits
 
     def extra_repr(self) -> str:
         return f"alone={self.alone}, image_size={self.image_size}, side={self.side}, {self.facts}"

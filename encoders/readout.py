@@ -5,13 +5,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-_FIT_NUMBERS = 2**28  # numbers that tokens may fill while principal components are sought: a gigabyte
+_FIT_NUMBERS = 2**28  # numbers that tokens may fill while a readout is fitted to them: a gigabyte
 
 
 class Readout(nn.Module):
     """Tokens (B, N, D) to features (B, feature_dim); N, D, a width and a number of channels make it."""
 
     feature_dim: int
+    fits = False
+    """Whether `fit` has anything to do."""
+
+    def fit(self, tokens: Tensor) -> None:
+        """Sets what follows from the tokens of many clips, (rows, N, D), and is not trained."""
 
 
 class TokensReadout(Readout):
@@ -43,6 +48,7 @@ class CompressedReadout(Readout):
     changed the tokens.
     """
 
+    fits = True
     mean: Tensor
     axes: Tensor
 
@@ -75,7 +81,16 @@ class CompressedReadout(Readout):
 
 
 class EmbeddingReadout(Readout):
-    """A trained head: each token squeezed to a few channels, and all of them read: (B, N, D) -> (B, width)."""
+    """A trained head: each token squeezed to a few channels, and all of them read: (B, N, D) -> (B, width).
+
+    Losses act on `embedding`. What the agent receives is the same, half whitened by `fit`: velocities lie on axes
+    with a hundredth of the variance of positions, and whoever reads them learns those late otherwise. Full
+    whitening would blow up noise as far as signal.
+    """
+
+    fits = True
+    mean: Tensor
+    balance: Tensor
 
     def __init__(self, num_tokens: int, dim: int, width: int, channels: int):
         super().__init__()
@@ -83,9 +98,28 @@ class EmbeddingReadout(Readout):
         self.squeeze = nn.Linear(dim, channels)
         flat = num_tokens * channels
         self.mlp = nn.Sequential(nn.LayerNorm(flat), nn.Linear(flat, width), nn.SiLU(), nn.Linear(width, width))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("balance", torch.eye(width))
+
+    def embedding(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, N, D) to the embedding as it is trained, (B, width)."""
+        return self.mlp(self.squeeze(tokens).flatten(1))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.mlp(self.squeeze(tokens).flatten(1))
+        return (self.embedding(tokens) - self.mean) @ self.balance
+
+    @torch.no_grad()
+    def fit(self, tokens: Tensor) -> None:
+        """Takes the mean off and divides each principal axis by the root of its spread: (rows, N, D).
+
+        The axes are turned back afterwards, so that features stay near what they were when training goes on.
+        """
+        embedding = torch.cat([self.embedding(part) for part in tokens.split(512)])
+        self.mean.copy_(embedding.mean(0))
+        variance, axes = torch.linalg.eigh(torch.cov(embedding.T))
+        variance = variance.clamp(min=1e-6 * float(variance[-1]) + 1e-12)  # what hardly varies is left small
+        balance = (axes * variance**-0.25) @ axes.T
+        self.balance.copy_(balance / ((embedding - self.mean) @ balance).std(0).mean().clamp(min=1e-6))
 
 
 READOUTS: dict[str, type[Readout]] = {
@@ -116,10 +150,11 @@ def make_readout(name: str, num_tokens: int, dim: int, width: int, channels: int
 
 @torch.no_grad()
 def fit_readout(readout: Readout, tokens_of: Callable[[Tensor], Tensor], clips: Tensor) -> None:
-    """Fits a compressed readout to the tokens of clips, uint8 (rows, F, 3, H, W); others have nothing to fit."""
-    if isinstance(readout, CompressedReadout):
+    """Fits a readout, if it is one that is fitted, to the tokens of clips, uint8 (rows, F, 3, H, W)."""
+    if readout.fits:
         # Of long sequences of wide tokens fewer clips have to do; the components need some of them at least.
-        count = max(2 * readout.feature_dim, _FIT_NUMBERS // len(readout.mean))
+        per_clip = tokens_of(clips[:1]).numel()
+        count = max(2 * readout.feature_dim, _FIT_NUMBERS // per_clip)
         readout.fit(torch.cat([tokens_of(part).float() for part in clips[:count].split(256)]))
 
 

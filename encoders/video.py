@@ -8,7 +8,7 @@ from torch import Tensor
 
 from encoders.base import Encoder, check_frames, check_training_mode
 from encoders.grounding import Grounding, GroundingConfig
-from encoders.readout import CompressedReadout, EmbeddingReadout, fit_readout, make_readout
+from encoders.readout import EmbeddingReadout, fit_readout, make_readout
 from encoders.teacher import follow, teacher_of
 from encoders.vit import VideoTransformer, ViTConfig
 
@@ -112,7 +112,7 @@ class VideoEncoder(Encoder):
         self.vit = VideoTransformer(vit)
         sizes = vit.num_tokens, vit.dim, config.embedding_dim, config.token_channels
         self.readout = make_readout(config.readout, *sizes)
-        self.feature_dim, self.fits_readout = self.readout.feature_dim, isinstance(self.readout, CompressedReadout)
+        self.feature_dim, self.fits_readout = self.readout.feature_dim, self.readout.fits
         # Terms act on an embedding whether or not it is what the agent receives.
         embeds, received = self.needs_embedding or grounding.active, isinstance(self.readout, EmbeddingReadout)
         if received and self.has_objective and not (embeds or self.trained_by_agent):
@@ -125,7 +125,9 @@ class VideoEncoder(Encoder):
         if grounding.active:
             self.grounding = Grounding(grounding, config.embedding_dim, action_dim, vit.image_size)
         self.teacher = teacher_of(self.vit) if self.needs_teacher or grounding.contrast_coef else None
-        self.teacher_head = teacher_of(self.head or self.readout) if grounding.contrast_coef else None
+        head = self.head or self.readout
+        contrasts = grounding.contrast_coef and isinstance(head, EmbeddingReadout)
+        self.teacher_head = teacher_of(head) if contrasts else None
         self.register_buffer("mean_frame", torch.full((3, vit.image_size, vit.image_size), 127.5))
         self.register_buffer("pixel_std", torch.tensor(64.0))
 
@@ -146,7 +148,9 @@ class VideoEncoder(Encoder):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, D) to the embeddings (B, E) that terms act on."""
-        return (self.head or self.readout)(tokens)
+        head = self.head or self.readout
+        assert isinstance(head, EmbeddingReadout)
+        return head.embedding(tokens)
 
     def normalise(self, frames: Tensor) -> Tensor:
         """uint8 frames (..., 3, H, W) to float: the mean frame of the rollouts taken off, unit variance.
@@ -178,7 +182,7 @@ class VideoEncoder(Encoder):
             self.grounding.fit(self.normalise(frames), reward)
 
     def fit_readout(self, clips: Tensor) -> None:
-        """Fits readout=compressed to the tokens of clips, uint8 (N, F, 3, H, W)."""
+        """Fits the readout to the tokens of clips, uint8 (N, F, 3, H, W)."""
         fit_readout(self.readout, self.tokens, clips)
 
     def fit_like(self, other: "VideoEncoder") -> None:
@@ -218,7 +222,8 @@ class VideoEncoder(Encoder):
         taught = None
         if self.teacher is not None and self.teacher_head is not None:
             with torch.no_grad():
-                taught = self.teacher_head(batch.taught), self.teacher_head(self.teacher(batch.after))
+                head = self.teacher_head.embedding
+                taught = head(batch.taught), head(self.teacher(batch.after))
         after = batch.embedding_after if config.inverse_coef else None
         seen = batch.frames[:, max(0, self.clip_frames - 2) :]  # the frame before the newest, and all from there
         return self.grounding(batch.embedding, seen, batch.action, batch.reward, taught, after)

@@ -19,7 +19,7 @@ from encoders.pretrain import PretrainConfig, Pretrainer
 from encoders.probe import ProbeConfig
 from encoders.vjepa import VJEPAConfig
 from envs import Backend, RandomizeConfig, RenderConfig, Worlds, make_env
-from other_runs import start_from, teacher
+from other_runs import encoder_of, start_from
 from world_model import WORLD_MODELS, LatentModel, LatentModelConfig
 
 
@@ -188,7 +188,7 @@ def prepare_encoder(config: RunConfig, encoder: Encoder, sentences: tuple[str, .
     if encoder.reads_text:
         encoder.read_sentences(sentences)
     if isinstance(encoder, InternVideo2) and encoder.config.teacher:
-        encoder.teach_with(teacher(encoder.config.teacher, device))
+        encoder.teach_with(encoder_of(encoder.config.teacher, device))
     # A run that is continued has the weights in its own checkpoint, wherever they came from.
     if config.encoder_from and not getattr(config, "resume", ""):
         start_from(encoder, config.encoder, config.encoder_from, device)

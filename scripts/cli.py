@@ -103,6 +103,11 @@ def compose(
     """
     parsed = composing.parse(overrides, groups)
     layer, source = composing.read_layer(parsed, base, presets)
+    if layer.get("data") and "data" not in schema.names(config_cls):
+        raise ValueError(
+            f"{source}: that run is an encoder pretrained on data={layer['data']}, without an agent or a replay. "
+            f"Start from it with encoder_from={Path(source).parent}."
+        )
     return composing.compose(config_cls, groups, parsed, layer, source)
 
 

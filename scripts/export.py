@@ -10,16 +10,21 @@ with encoder=pretrained encoder.source=FOLDER, or with any tool that reads trans
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 import cli
-from assemble import GROUPS, RunConfig, checkpoint_of, choice, load_parts
+import composing
 from encoders.export import push_to_hub, save_pretrained
 from encoders.video import VideoEncoder
+from other_runs import encoder_of
 
 
 @dataclass(frozen=True)
-class ExportConfig(RunConfig):
+class ExportConfig:
     """An export of a run's encoder."""
 
+    run: str = ""
+    """Folder of a run of train.py or pretrain.py."""
     out: str = ""
     """Folder to write to; RUN/export if empty."""
     push: str = ""
@@ -28,26 +33,28 @@ class ExportConfig(RunConfig):
 
 def run(config: ExportConfig) -> None:
     """Writes the folder and says where it is."""
-    checkpoint = checkpoint_of(config.run)
+    if not config.run:
+        raise ValueError("Which run? Name its folder: run=runs/demo")
     folder = Path(config.out) if config.out else Path(config.run) / "export"
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} holds something already: remove it or name another with out=FOLDER.")
-    parts, _ = load_parts(config, checkpoint)
-    name = choice(config, "encoder")
-    if not isinstance(parts.encoder, VideoEncoder):
+    encoder = encoder_of(config.run, torch.device("cpu"))
+    facts = composing.read(composing.config_file(config.run))
+    name = facts["encoder"]["name"]
+    if not isinstance(encoder, VideoEncoder):
         raise ValueError(f"encoder={name} is no video transformer of ours: there is nothing to export.")
-    save_pretrained(parts.encoder, folder, f"{config.task}, {name}", _trained_on(config, name))
+    data = facts.get("data", "")
+    title, source = (Path(data).name, data) if data else (facts["task"], _rollouts(facts))
+    save_pretrained(encoder, folder, f"{title}, {name}", f"{source}, seed {facts['seed']}, with the objective {name}.")
     print(f"Encoder: {folder}")
     if config.push:
         print(f"Uploaded: {push_to_hub(folder, config.push)}")
 
 
-def _trained_on(config: ExportConfig, name: str) -> str:
-    return (
-        f"rollouts of {config.task} (DM Control's tasks on MuJoCo Warp), action repeat {config.env.action_repeat}, "
-        f"seed {config.seed}, with the objective encoder={name}."
-    )
+def _rollouts(facts: dict) -> str:
+    repeat = facts["env"]["action_repeat"]
+    return f"rollouts of {facts['task']} (DM Control's tasks on MuJoCo Warp), action repeat {repeat}"
 
 
 if __name__ == "__main__":
-    cli.main(run, ExportConfig, GROUPS, base="run")
+    cli.main(run, ExportConfig)

@@ -1,4 +1,4 @@
-"""Encoders of other runs: one to start from, one to be taught by."""
+"""Encoders of other runs: to start from, to be taught by, to export."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +73,7 @@ def start_from(encoder: Encoder, config: Any, run: str, device: torch.device) ->
         encoder.load_state_dict(own | {key: saved[key] for key in own if key not in misfits})
 
 
-def teacher(run: str, device: torch.device) -> Encoder:
+def encoder_of(run: str, device: torch.device) -> Encoder:
     """The encoder of a run, as its checkpoint has it: its features, whatever actions it learned with."""
     config = encoder_config(run)
     encoder = make_encoder(config, 1, 0).to(device)

@@ -15,6 +15,9 @@ import pytest
 import torch
 
 from agents.checkpoint import load_checkpoint
+from encoders import make_encoder
+from encoders.pretrained import PretrainedConfig
+from other_runs import encoder_of
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -113,6 +116,27 @@ def test_a_killed_run_resumes_exactly(script, recordings: Path, tmp_path: Path) 
     summary = json.loads((whole / "summary.json").read_text())
     assert summary["data"] == str(recordings)
     assert summary["throughput"]["clips_per_s"] > 0 and summary["throughput"]["peak_share"] > 0
+
+
+def test_what_was_learned_from_files_is_of_use(script, recordings: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    folder, exported = tmp_path / "run", tmp_path / "export"
+    exportable = ("encoder.vit.stem=linear", "encoder.vit.positions=rotary")
+    status, _, errors = script(f"data={recordings}", *SMALL, *exportable, "pretrain.steps=1", f"run={folder}")
+    assert status == 0, errors
+    for name in ("evaluate", "probe"):
+        command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), f"run={folder}"]
+        done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert f"Start from it with encoder_from={folder}." in done.stderr
+    command = [sys.executable, str(ROOT / "scripts" / "export.py"), f"run={folder}", f"out={exported}"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"Trained on: {recordings}, seed 1, with the objective vjepa." in (exported / "README.md").read_text()
+    saved = encoder_of(str(folder), torch.device("cpu"))
+    back = make_encoder(PretrainedConfig(source=str(exported), readout="tokens", places=0), 1, 0).eval()
+    clip = torch.randint(256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+    torch.testing.assert_close(back.tokens(clip), saved.tokens(clip), atol=1e-5, rtol=1e-5)
 
 
 def test_torchrun(recordings: Path, tmp_path: Path) -> None:

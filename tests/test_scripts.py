@@ -17,7 +17,7 @@ from agents.checkpoint import load_checkpoint
 from assemble import GROUPS, TrainConfig
 from encoders import Encoder, make_encoder
 from encoders.pretrained import PretrainedConfig
-from other_runs import encoder_config, start_from, teacher
+from other_runs import encoder_config, encoder_of, start_from
 
 pytestmark = pytest.mark.timeout(600)  # the first of them may have to compile kernels
 
@@ -233,8 +233,10 @@ def test_a_run_starts_from_the_encoder_of_another(scripts: Scripts, pretrained: 
     folder, arguments = tmp_path / "run", ("preset=smoke", f"encoder_from={pretrained}", *EXPORTABLE, *SHORT)
     scripts.succeed("train", f"run={folder}", "seed=7", "pretrain.steps=0", *arguments)
     (_, theirs), (_, own) = saved_encoder(pretrained), saved_encoder(folder)
-    # Nothing of it was trained or fitted anew but the targets of grounding, which no feature depends on.
-    kept = [name for name in theirs if not name.startswith("grounding.")]
+    # Nothing of it was trained or fitted anew but the targets of grounding, which no feature depends on, and how
+    # features are evened out over this run's rollouts.
+    anew = ("grounding.", "readout.mean", "readout.balance")
+    kept = [name for name in theirs if not name.startswith(anew)]
     assert {"mean_frame", "pixel_std", "vit.norm.weight"} <= set(kept)
     assert theirs["mean_frame"].std() > 1  # of rollouts, not the grey that it starts with
     for name in kept:
@@ -250,7 +252,7 @@ def test_features_are_those_of_the_other_run(pretrained: Path) -> None:
         assert not torch.equal(encoder(clip), trained(clip))
         start_from(encoder, config, str(pretrained), torch.device("cpu"))
         assert torch.equal(encoder(clip), trained(clip))
-    assert torch.equal(teacher(str(pretrained), torch.device("cpu")).tokens(clip), trained.tokens(clip))
+    assert torch.equal(encoder_of(str(pretrained), torch.device("cpu")).tokens(clip), trained.tokens(clip))
 
 
 def test_encoders_that_do_not_fit_are_named(scripts: Scripts, pretrained: Path, tmp_path: Path) -> None:
@@ -263,7 +265,7 @@ def test_encoders_that_do_not_fit_are_named(scripts: Scripts, pretrained: Path, 
     with pytest.raises(ValueError, match=r"Set as there: encoder.vit.dim=64, encoder.predictor_depth=1\.$"):
         start_from(make_encoder(wider, 1, 0), wider, str(pretrained), torch.device("cpu"))
     with pytest.raises(FileNotFoundError, match=r"config\.yaml is missing"):
-        teacher(str(folder), torch.device("cpu"))
+        encoder_of(str(folder), torch.device("cpu"))
 
 
 def test_the_encoder_of_another_run_teaches(scripts: Scripts, pretrained: Path, tmp_path: Path) -> None:
@@ -282,6 +284,7 @@ def test_the_encoder_of_another_run_teaches(scripts: Scripts, pretrained: Path, 
 
 def test_export(scripts: Scripts, smoke: Path, pretrained: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
+    assert "python scripts/export.py run=runs/demo" in scripts.succeed("export", "--help")
     line = scripts.fail("export", f"run={smoke}", f"out={tmp_path / 'refused'}")
     assert "encoder.vit.stem=linear encoder.vit.positions=rotary" in line
     assert not (tmp_path / "refused").exists()
@@ -342,9 +345,7 @@ def test_a_part_of_the_benchmark(scripts: Scripts, tmp_path: Path) -> None:
     assert "did you mean 'encoder'?" in scripts.fail("benchmark", "encodr")
 
 
-@pytest.mark.parametrize(
-    "script", ["train", "evaluate", "probe", "pretrain", "benchmark", "ablate", "rollouts", "export"]
-)
+@pytest.mark.parametrize("script", ["train", "evaluate", "probe", "pretrain", "benchmark", "ablate", "rollouts"])
 def test_help(scripts: Scripts, script: str) -> None:
     text = scripts.succeed(script, "--help")
     assert "python scripts/" in text

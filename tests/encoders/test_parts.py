@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from encoders import CNNConfig, PixelsConfig, RandomConfig, StateConfig, VJEPAConfig, make_encoder
 from encoders.masks import MaskConfig, distance_to_hidden, sample_masks, sample_tubes, show_only
 from encoders.probe import ProbeConfig, effective_rank, linear_probe, mlp_probe, r2
-from encoders.readout import make_readout
+from encoders.readout import EmbeddingReadout, make_readout
 from encoders.vit import VideoTransformer, ViTConfig, gather_tokens, sincos_positions
 
 VIT = ViTConfig(image_size=32, frames=4, tubelet=2, patch=8, dim=24, depth=1, heads=2)
@@ -338,6 +338,23 @@ def test_pixels_are_components_of_small_frames():
     features = encoder(clips)
     assert features.shape == (300, encoder.feature_dim) == (300, 6)
     torch.testing.assert_close(features.T.cov(correction=0), torch.eye(6), atol=1e-2, rtol=0)
+
+
+def test_the_embedding_is_half_whitened_once_fitted():
+    readout = EmbeddingReadout(num_tokens=4, dim=8, width=6, channels=3)
+    tokens = torch.randn(3000, 4, 8)
+    tokens[..., 0] *= 20  # some axes vary far more than others
+    with torch.no_grad():
+        raw = readout(tokens)
+        torch.testing.assert_close(raw, readout.embedding(tokens))  # nothing is changed before
+        readout.fit(tokens)
+        evened = readout(tokens)
+        torch.testing.assert_close(readout.embedding(tokens), raw)  # what losses act on never is
+    assert evened.mean(0).abs().max() < 1e-4
+    assert evened.std(0).mean() == pytest.approx(1, abs=1e-3)
+    before, after = (torch.linalg.eigvalsh(torch.cov(x.T)) for x in (raw, evened))
+    # Each variance goes to its square root: half its logarithm is left.
+    torch.testing.assert_close((after / after[-1]).log(), (before / before[-1]).log() / 2, atol=0.02, rtol=0.02)
 
 
 def test_an_unknown_readout_is_named():
