@@ -328,7 +328,7 @@ def test_lejepa_by_hand():
     frames, action, reward, _ = sequences(6)
     torch.manual_seed(7)
     losses = encoder.losses(frames, action, reward)
-    z, after = (encoder.projector(encoder(x)) for x in (frames[:, :4], frames[:, -4:]))
+    z, after = (encoder.projector(encoder.embed(encoder.tokens(x))) for x in (frames[:, :4], frames[:, -4:]))
     torch.manual_seed(7)
     expected = 0.5 * sigreg(torch.stack([z, after]), 64, 17)
     torch.testing.assert_close(losses["sigreg_loss"], expected)
