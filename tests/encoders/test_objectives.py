@@ -350,7 +350,9 @@ def test_vicreg_by_hand():
     frames, action, reward, _ = sequences(10)
     losses = encoder.losses(frames, action, reward)
     with torch.no_grad():
-        views = [encoder.expander(encoder.embed(encoder.tokens(x))).double().numpy() for x in (frames[:, :4], frames[:, -4:])]
+        views = [
+            encoder.expander(encoder.embed(encoder.tokens(x))).double().numpy() for x in (frames[:, :4], frames[:, -4:])
+        ]
     invariance = ((views[0] - views[1]) ** 2).mean()
     variance = np.mean([np.maximum(0, 1 - np.sqrt(x.var(0, ddof=1) + 1e-4)).mean() for x in views])
     covariances = [np.cov(x.T) for x in views]
