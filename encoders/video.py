@@ -126,8 +126,8 @@ class VideoEncoder(Encoder):
             self.grounding = Grounding(grounding, config.embedding_dim, action_dim, vit.image_size)
         self.teacher = teacher_of(self.vit) if self.needs_teacher or grounding.contrast_coef else None
         head = self.head or self.readout
-        contrasts = grounding.contrast_coef and isinstance(head, EmbeddingReadout)
-        self.teacher_head = teacher_of(head) if contrasts else None
+        teaches = head if grounding.contrast_coef and isinstance(head, EmbeddingReadout) else None
+        self.teacher_head = None if teaches is None else teacher_of(teaches)
         self.register_buffer("mean_frame", torch.full((3, vit.image_size, vit.image_size), 127.5))
         self.register_buffer("pixel_std", torch.tensor(64.0))
 

@@ -7,8 +7,10 @@ Only an encoder pretrained with encoder.vit.stem=linear encoder.vit.positions=ro
 with encoder=pretrained encoder.source=FOLDER, or with any tool that reads transformers.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -51,7 +53,7 @@ def run(config: ExportConfig) -> None:
         print(f"Uploaded: {push_to_hub(folder, config.push)}")
 
 
-def _rollouts(facts: dict) -> str:
+def _rollouts(facts: Mapping[str, Any]) -> str:
     repeat = facts["env"]["action_repeat"]
     return f"rollouts of {facts['task']} (DM Control's tasks on MuJoCo Warp), action repeat {repeat}"
 
