@@ -65,8 +65,6 @@ def test_an_agent_is_told_the_same(pair):
 
 
 def test_resets_come_from_the_same_distribution(pair):
-    if pair.name == "dog-fetch":
-        pytest.xfail("its first states differ, which is not explained yet")
     assert reset_p_value(pair, RESETS) >= RESET_BOUND
 
 

@@ -1,0 +1,34 @@
+"""Contacts of capsules with planes, with MuJoCo's own directions of friction.
+
+MuJoCo lays the first of them along the capsule, however steeply it stands. mujoco_warp 3.17 does so only for capsules
+more than 30 degrees away from the plane's normal, and takes a fixed axis for the others. Where friction cones are
+pyramids, as in most of dm_control's models, forces depend on it: one of sixty random states of a humanoid, and
+one of ten of a dog, then moved otherwise by more than a ten-thousandth in one control step.
+"""
+
+# pyright: reportIndexIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
+# (a Warp function's annotations are no types)
+
+import warp as wp
+from mujoco_warp._src import collision_primitive
+from mujoco_warp._src.collision_primitive_core import plane_capsule as _plane_capsule
+
+
+@wp.func
+def _aligned_plane_capsule(
+    normal: wp.vec3, plane: wp.vec3, place: wp.vec3, axis: wp.vec3, radius: float, half_length: float
+):
+    distance, position, frame = _plane_capsule(normal, plane, place, axis, radius, half_length)
+    along = axis - wp.dot(normal, axis) * normal
+    if wp.length(along) > 1.0e-6:
+        along = wp.normalize(along)
+        across = wp.cross(normal, along)
+        frame = wp.mat33(
+            normal[0], normal[1], normal[2], along[0], along[1], along[2], across[0], across[1], across[2]
+        )
+    return distance, position, frame
+
+
+def align_capsules() -> None:
+    """Makes mujoco_warp's kernels use them; call it before the first is built."""
+    collision_primitive.plane_capsule = _aligned_plane_capsule
