@@ -10,7 +10,10 @@ What is compared, and how equal is equal, stands in docs/environments.md. Exits 
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +59,8 @@ class ParityConfig:
     """Episodes started, here and in dm_control."""
     pictures: int = 4
     """States drawn, here and in dm_control."""
+    jobs: int = 1
+    """Processes that share out the tasks."""
 
 
 def run(config: ParityConfig) -> None:
@@ -66,15 +71,21 @@ def run(config: ParityConfig) -> None:
         _split(Path(config.doc))  # before an hour of work, not after it
     if min(config.states, config.resets) < 16 or config.pictures < 1:
         raise ValueError("states, resets: at least 16 of each; pictures: at least one.")
-    from envs.parity import Pictures, Sizes, compare  # here: importing dm_control takes seconds
+    if config.jobs < 1:
+        raise ValueError(f"jobs={config.jobs}: expected at least one process")
+    from envs.parity import Sizes, compare  # here: importing dm_control takes seconds
 
     tasks = _tasks(config.task)
     print("Kernels are compiled at first use: up to two minutes for each model.")
     rows: list[dict[str, Any]] = []
-    drawn: dict[str, Pictures] = {}
-    with stage_bar("parity", len(tasks)) as bar:
-        for task in tasks:
-            row, pictures = compare(task, Sizes(config.states, config.resets, config.pictures))
+    drawn: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+    sizes = Sizes(config.states, config.resets, config.pictures)
+    # Spawned: Warp and OpenGL do not outlive a fork.
+    with (
+        ProcessPoolExecutor(config.jobs, mp_context=get_context("spawn")) as pool,
+        stage_bar("parity", len(tasks)) as bar,
+    ):
+        for task, (row, pictures) in zip(tasks, pool.map(compare, tasks, repeat(sizes)), strict=True):
             rows.append(row)
             if pictures is not None:
                 drawn[task] = pictures
