@@ -23,9 +23,7 @@ def _aligned_plane_capsule(
     if wp.length(along) > 1.0e-6:
         along = wp.normalize(along)
         across = wp.cross(normal, along)
-        frame = wp.mat33(
-            normal[0], normal[1], normal[2], along[0], along[1], along[2], across[0], across[1], across[2]
-        )
+        frame = wp.mat33(normal[0], normal[1], normal[2], along[0], along[1], along[2], across[0], across[1], across[2])
     return distance, position, frame
 
 

@@ -9,7 +9,7 @@ What is compared, and how equal is equal, stands in docs/environments.md. Exits 
 
 import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
@@ -73,19 +73,12 @@ def run(config: ParityConfig) -> None:
         raise ValueError("states, resets: at least 16 of each; pictures: at least one.")
     if config.jobs < 1:
         raise ValueError(f"jobs={config.jobs}: expected at least one process")
-    from envs.parity import Sizes, compare  # here: importing dm_control takes seconds
-
     tasks = _tasks(config.task)
     print("Kernels are compiled at first use: up to two minutes for each model.")
     rows: list[dict[str, Any]] = []
     drawn: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
-    sizes = Sizes(config.states, config.resets, config.pictures)
-    # Spawned: Warp and OpenGL do not outlive a fork.
-    with (
-        ProcessPoolExecutor(config.jobs, mp_context=get_context("spawn")) as pool,
-        stage_bar("parity", len(tasks)) as bar,
-    ):
-        for task, (row, pictures) in zip(tasks, pool.map(compare, tasks, repeat(sizes)), strict=True):
+    with stage_bar("parity", len(tasks)) as bar:
+        for task, (row, pictures) in zip(tasks, _compared(config, tasks), strict=True):
             rows.append(row)
             if pictures is not None:
                 drawn[task] = pictures
@@ -106,6 +99,19 @@ def run(config: ParityConfig) -> None:
     )
     if equal < len(rows):
         sys.exit(1)
+
+
+def _compared(config: ParityConfig, tasks: Sequence[str]) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Row and pictures of each task, in order."""
+    from envs.parity import Sizes, compare  # here: importing dm_control takes seconds
+
+    sizes = Sizes(config.states, config.resets, config.pictures)
+    if config.jobs == 1:
+        yield from map(compare, tasks, repeat(sizes))
+        return
+    # Spawned: Warp and OpenGL do not outlive a fork.
+    with ProcessPoolExecutor(config.jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(compare, tasks, repeat(sizes))
 
 
 def _tasks(names: Sequence[str]) -> list[str]:
