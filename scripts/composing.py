@@ -104,6 +104,8 @@ def read_layer(overrides: Overrides, base: str | None, presets: Path) -> tuple[M
         if overrides.preset not in known:
             raise ValueError(f"unknown preset {overrides.preset!r}: {schema.nearest(overrides.preset, known)}")
         path = presets / f"{overrides.preset}.yaml"
+        # A preset says where a run is written; a script that reads runs is told which by the command line alone.
+        return {key: value for key, value in read(path).items() if key != base}, str(path)
     else:
         return {}, ""
     return read(path), str(path)

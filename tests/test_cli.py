@@ -142,6 +142,13 @@ def test_a_preset_lies_between_defaults_and_command_line(presets: Path) -> None:
     assert compose("preset=blind", presets=presets).encoder == Blind(7)
 
 
+def test_a_preset_names_no_run_to_read(tmp_path: Path) -> None:
+    (tmp_path / "written.yaml").write_text("resume: runs/written\nseed: 5\n")
+    config = compose("preset=written", presets=tmp_path, base="resume")
+    assert config.resume is None and config.seed == 5
+    assert compose("preset=written", presets=tmp_path).resume == "runs/written"
+
+
 def test_a_preset_holds_for_the_choice_it_was_written_for(presets: Path) -> None:
     assert compose("preset=small", "encoder=blind", presets=presets).encoder == Blind(9)
     assert compose("preset=blind", "encoder=video", presets=presets).encoder == Video(rate=2e-3)
