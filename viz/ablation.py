@@ -14,7 +14,7 @@ from viz.chart import Series, line_chart, running_mean, short_number
 from viz.grid import Cell, by_arm, by_task, pooled, read_grid
 from viz.grid_tables import compute_table, equal_compute, probe_tables, run_table, score_text, shared_facts
 from viz.results import facts, missing
-from viz.style import CSS, SCRIPT
+from viz.style import page
 from viz.video import replacing
 
 _COLORS = (1, 2, 3, 4, 6, 7, 8, 9)  # 5 is the grey of what is compared with
@@ -65,14 +65,7 @@ def render_ablation(name: str, cells: Sequence[Cell]) -> str:
             _section("Runs", "", run_table(cells)),
         )
     )
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{escape(name)} · Mindreel</title><style>{CSS}{_CSS}</style></head>"
-        f"<body><main>{body}</main><script>{SCRIPT}</script></body></html>"
-    )
+    return page(name, body, _CSS)
 
 
 def _header(name: str, cells: Sequence[Cell]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from viz.chart import short_number
 from viz.run_folder import number
-from viz.style import CSS, SCRIPT
+from viz.style import page
 from viz.video import replacing
 
 _COLORS = (1, 2, 3, 4, 6, 7, 8, 9)  # 5 is the grey of what is compared with
@@ -58,16 +58,12 @@ def render_probes(rows: Sequence[dict[str, Any]]) -> str:
     colors = {name: _COLORS[index % len(_COLORS)] for index, name in enumerate(encoders)}
     keys = "".join(f'<li><i class="key dots c{colors[name]}"></i>{escape(name)}</li>' for name in encoders)
     body = "".join(_suite(suite, [row for row in rows if row["suite"] == suite], colors) for suite in suites)
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>What encoders know · Mindreel</title><style>{CSS}{_CSS}</style></head><body><main>"
+    header = (
         '<header><p class="eyebrow">Mindreel probes</p><h1>What encoders know</h1>'
         f'<p class="muted">{escape(", ".join(tasks))}. Held-out episodes; 95% intervals by bootstrap over episodes.</p>'
-        f'<ul class="legend">{keys}</ul></header>{body}</main><script>{SCRIPT}</script></body></html>'
+        f'<ul class="legend">{keys}</ul></header>'
     )
+    return page("What encoders know", header + body, _CSS)
 
 
 def _suite(suite: str, rows: list[dict[str, Any]], colors: dict[str, int]) -> str:

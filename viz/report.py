@@ -11,7 +11,7 @@ from pathlib import Path
 from viz import curves, pictures, results
 from viz.results import missing
 from viz.run_folder import RunFolder, number, read_run
-from viz.style import CSS, SCRIPT
+from viz.style import page
 from viz.video import replacing
 
 _MAX_VIDEO_BYTES = 12_000_000
@@ -52,16 +52,7 @@ def render_report(run: RunFolder) -> str:
             _config_section(run),
         )
     )
-    # The policy forbids every request, so a page passed on by mail can be opened without a worry.
-    policy = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
-    policy += "script-src 'unsafe-inline'"
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
-        f"<title>{escape(task)} · Mindreel</title><style>{CSS}</style></head>"
-        f"<body><main>{body}</main><script>{SCRIPT}</script></body></html>"
-    )
+    return page(task, body)
 
 
 def _header(run: RunFolder, task: str) -> str:

@@ -1,4 +1,6 @@
-"""The look of a report and the script that shows a chart's values under the pointer."""
+"""The frame of a page, its look, and the script that shows a chart's values under the pointer."""
+
+from html import escape
 
 CSS = """
 :root { color-scheme: light dark; --bg: #f7f6f3; --card: #fff; --ink: #1d1c1a; --muted: #66625c; --line:
@@ -195,3 +197,16 @@ for (const frame of document.querySelectorAll('.frame[data-chart]')) {
   frame.addEventListener('pointerleave', clear);
 }
 """
+
+
+def page(title: str, body: str, css: str = "") -> str:
+    """A self-contained page as HTML: `body` between header and script, `css` added to the look of all pages."""
+    # The policy forbids every request, so a page passed on by mail can be opened without a worry.
+    policy = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+        f"<title>{escape(title)} · Mindreel</title><style>{CSS}{css}</style></head>"
+        f"<body><main>{body}</main><script>{SCRIPT}</script></body></html>"
+    )
