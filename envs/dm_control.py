@@ -43,7 +43,7 @@ class DMControlEnv:
         seed: seed of the task's randomness.
         action_repeat: control steps for which one action holds.
         fast_render: draw without shadows, sky and multisampling but for those that a `RenderConfig` asks for, about
-            ten times as fast with a GL library that runs on the CPU; if False, with dm_control's standard look.
+            several times as fast with a GL library that runs on the CPU; if False, with dm_control's standard look.
         frame_skip: physics steps in one control step; the task's own if None.
         time_limit: decisions in an episode; the task's own if None.
 

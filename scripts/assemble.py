@@ -18,7 +18,7 @@ from encoders.internvideo2 import InternVideo2
 from encoders.pretrain import PretrainConfig, Pretrainer
 from encoders.probe import ProbeConfig
 from encoders.vjepa import VJEPAConfig
-from envs import Backend, RandomizeConfig, RenderConfig, Worlds, make_env
+from envs import Backend, RandomizeConfig, RenderConfig, WarpEnv, Worlds, make_env
 from other_runs import encoder_of, start_from
 from world_model import WORLD_MODELS, LatentModel, LatentModelConfig
 
@@ -46,7 +46,7 @@ class EnvConfig:
     max_constraints: int | None = None
     """Scalar constraints that a world may have; mujoco_warp's guess if null."""
     fast_render: bool = True
-    """Whether dm_control draws as env.render says, about ten times as fast as with its standard look."""
+    """Whether dm_control draws as env.render says, several times as fast as with its standard look."""
     workers: int | None = None
     """Processes that dm_control and Gymnasium run in; one for each CPU core if null, 0 for none of their own."""
 
@@ -123,12 +123,13 @@ class Parts:
     pretrainer: Pretrainer | None
 
 
-def build_env(config: RunConfig, num_envs: int, seed: int) -> Worlds:
-    """Worlds of the config's task."""
+def build_env(config: RunConfig, num_envs: int, seed: int, observations: tuple[str, ...] = ()) -> Worlds:
+    """Worlds of the config's task, which show `observations`; what the encoder needs if none are named."""
     name = choice(config, "encoder")
-    observations = ("state",) if name == "state" else ("pixels", "state")
-    if ENCODERS[name][1].reads_text and config.env.backend == "warp":  # elsewhere nothing tells what a world does
-        observations = (*observations, "behaviour")
+    if not observations:
+        observations = ("state",) if name == "state" else ("pixels", "state")
+        if ENCODERS[name][1].reads_text and config.env.backend == "warp":  # elsewhere nothing tells what a world does
+            observations = (*observations, "behaviour")
     return make_env(
         config.task,
         num_envs=num_envs,
@@ -146,6 +147,19 @@ def build_env(config: RunConfig, num_envs: int, seed: int) -> Worlds:
         max_contacts=config.env.max_contacts,
         max_constraints=config.env.max_constraints,
     )
+
+
+def build_warp(config: RunConfig, num_envs: int, seed: int, observations: tuple[str, ...]) -> WarpEnv:
+    """The same for work that reaches into the simulation.
+
+    Raises:
+        ValueError: another backend simulates.
+    """
+    if config.env.backend != "warp":
+        raise ValueError(f"env.backend={config.env.backend}: this needs the worlds of env.backend=warp.")
+    env = build_env(config, num_envs, seed, observations)
+    assert isinstance(env, WarpEnv)
+    return env
 
 
 def build(config: RunConfig) -> Parts:

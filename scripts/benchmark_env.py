@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from assemble import RunConfig
-from envs import WarpEnv, make_env
+from assemble import RunConfig, build_warp
 from timing import memory_free, memory_used, seconds_per_call
 
 
@@ -57,8 +56,7 @@ def _rows(
 def _warp_rows(config: RunConfig, count: int, seconds: float, device: torch.device) -> list[dict]:
     before = memory_used(device)
     repeat = config.env.action_repeat
-    env = make_env(config.task, count, device, config.seed, ("pixels", "state"), repeat, config.env.render)
-    assert isinstance(env, WarpEnv)
+    env = build_warp(config, count, config.seed, ("pixels", "state"))
     observation = env.reset()
     spec = env.action_spec
 

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from agents.collector import Eyes, action_range
-from assemble import RunConfig
-from envs import WarpEnv, make_env
+from assemble import RunConfig, build_warp
+from envs import WarpEnv
 from envs.view import in_view
 from viz.video import replacing
 
@@ -209,20 +209,11 @@ def collect(
         tick: called after each decision of all worlds.
 
     Raises:
-        ValueError: an episode would be longer than the task's.
+        ValueError: an episode would be longer than the task's, or mujoco_warp does not simulate.
     """
     parts, facts, returns = [], None, []
     for index, name in enumerate(rollouts.policies):
-        env = make_env(
-            config.task,
-            rollouts.episodes,
-            config.device,
-            config.seed + _SEED + index,
-            ("pixels", "state", "behaviour"),
-            config.env.action_repeat,
-            config.env.render,
-        )
-        assert isinstance(env, WarpEnv)
+        env = build_warp(config, rollouts.episodes, config.seed + _SEED + index, ("pixels", "state", "behaviour"))
         if rollouts.decisions > env.episode_steps:
             raise ValueError(
                 f"rollouts.decisions={rollouts.decisions}: an episode of {config.task} has {env.episode_steps} "

@@ -99,6 +99,16 @@ def rollouts(tmp_path_factory) -> Rollouts:
     return Rollouts.load(file)
 
 
+def test_rollouts_are_of_the_worlds_that_the_config_describes(monkeypatch, capsys, tmp_path) -> None:
+    few = ("task=reacher-easy", "rollouts.policies=[random]", "rollouts.episodes=4", "rollouts.decisions=2")
+    file = tmp_path / "coloured.safetensors"
+    assert call("rollouts", *few, f"out={file}", "env.randomize.colors=0.5", monkeypatch=monkeypatch) == 0
+    corners = Rollouts.load(file).pixels[:, 0, :, 0, 0]  # (E, 3): the table, at the edge of the first picture
+    assert len(corners.unique(dim=0)) == 4, "each world should have its own colour"
+    assert call("rollouts", *few, f"out={tmp_path / 'b'}", "env.backend=dm_control", monkeypatch=monkeypatch) == 2
+    assert "needs the worlds of env.backend=warp" in capsys.readouterr().err
+
+
 def test_rollouts_hold_what_was_asked_for(rollouts) -> None:
     assert len(rollouts) == 8 and rollouts.steps == 6
     assert rollouts.facts.policies == ("random", "noise") and len(rollouts.facts.returns) == 2
