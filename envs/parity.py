@@ -187,7 +187,9 @@ def reset_p_value(pair: Pair, resets: int) -> float:
     data = pair.reference.physics.data
     for _ in range(resets):
         theirs.append(np.concatenate([pair.reference.reset(), data.qpos, data.qvel]))
-    ours, theirs = (np.round(x / _NOISE) * _NOISE for x in (np.concatenate(ours)[:resets], np.stack(theirs)))
+    # As float64, or what is equal would differ in its last digits for having been float32.
+    samples = np.concatenate(ours).astype(np.float64)[:resets], np.stack(theirs)
+    ours, theirs = (np.round(sample / _NOISE) * _NOISE for sample in samples)
     constant = np.ptp(theirs, axis=0) < _NOISE
     differs = np.abs(ours - theirs[0])[:, constant] > _NOISE  # counted, however little
     ours, theirs = ours[:, ~constant], theirs[:, ~constant]

@@ -30,8 +30,6 @@ SHORT = {
     "hopper-hop": 0.9,
     "hopper-stand": 0.9,
     "quadruped-escape": 0.85,
-    "stacker-stack_2": 0.85,
-    "stacker-stack_4": 0.6,
     "swimmer-swimmer15": 0.1,
 }
 
