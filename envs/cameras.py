@@ -1,9 +1,15 @@
-"""What cameras see of many worlds: colour, depth, and which geom a pixel shows, ray traced at once."""
+"""What cameras see of many worlds: colour, depth, and which geom a pixel shows, ray traced at once.
+
+Warp's kernels run in one thread on the CPU, where rays cost more than physics. So there the worlds are drawn in several
+parts, one for each of torch's threads, which may be drawn at the same time.
+"""
 
 # pyright: reportAttributeAccessIssue=false
 # (mujoco is compiled and brings no types)
 
+import copy
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mujoco
@@ -12,6 +18,9 @@ import torch
 import warp as wp
 
 PICTURES = ("pixels", "depth", "segmentation")
+
+# Of mujoco_warp's data, all that drawing reads.
+_DRAWN = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir", "flexvert_xpos")
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,7 @@ class Cameras:
         config: cameras, picture size and look.
         kinds: which of `PICTURES` are drawn.
         textures: more textures than the model's, uint8 (M, 3, S, S), that worlds may choose.
+        parts: into how many parts the worlds are divided.
 
     Raises:
         ValueError: for a camera that the model lacks.
@@ -71,33 +81,27 @@ class Cameras:
         config: RenderConfig,
         kinds: tuple[str, ...],
         textures: torch.Tensor | None = None,
+        parts: int = 1,
     ):
-        self._context: mjw.RenderContext = mjw.create_render_context(
-            model,
-            nworld=num_worlds,
-            cam_res=(config.width, config.height),
-            render_rgb="pixels" in kinds,
-            render_depth="depth" in kinds,
-            render_seg="segmentation" in kinds,
-            cam_active=find_cameras(model, config.views),
-            use_shadows=config.shadows,
-            render_skybox=config.skybox,
-            samples_per_pixel=config.samples if "pixels" in kinds else 1,  # depth and geoms take one ray a pixel
-        )
-        if textures is not None:
-            known = self._context.textures_registry
-            for texture in textures.permute(0, 2, 3, 1):  # (S, S, 3) each
-                rgba = torch.nn.functional.pad(texture / 255, (0, 1), value=1.0)
-                known.append(wp.Texture2D(wp.array(rgba.numpy(), dtype=float), filter_mode=wp.TextureFilterMode.LINEAR))
-            self._context.textures = wp.array(known, dtype=wp.Texture2D)
-        self._kinds = kinds
+        parts = min(parts, num_worlds)
+        bounds = [num_worlds * part // parts for part in range(parts + 1)]
         _, rows, columns = config.shape  # a world's cameras lie in memory as in the picture: one after another
-        self._shape = (num_worlds, rows, columns)
+        self.parts = [
+            _Part(slice(low, high), _make_context(model, high - low, config, kinds), (high - low, rows, columns))
+            for low, high in zip(bounds, bounds[1:], strict=False)
+        ]
+        if textures is not None:
+            self._add(textures)
+        self._kinds = kinds
 
-    def record(self, model: mjw.Model, data: mjw.Data) -> None:
-        """Launches the kernels that draw the worlds as they are now."""
-        mjw.refit_bvh(model, data, self._context)
-        mjw.render(model, data, self._context)
+    def _add(self, textures: torch.Tensor) -> None:
+        added = []
+        for texture in textures.permute(0, 2, 3, 1):  # (S, S, 3) each
+            rgba = torch.nn.functional.pad(texture / 255, (0, 1), value=1.0)
+            added.append(wp.Texture2D(wp.array(rgba.numpy(), dtype=float), filter_mode=wp.TextureFilterMode.LINEAR))
+        for part in self.parts:
+            part.context.textures_registry.extend(added)
+            part.context.textures = wp.array(part.context.textures_registry, dtype=wp.Texture2D)
 
     def pictures(self) -> dict[str, torch.Tensor]:
         """What was drawn last, in fresh tensors.
@@ -106,19 +110,58 @@ class Cameras:
             `pixels`, uint8 (B, 3, K * H, W); `depth`, float32 (B, 1, K * H, W), metres along the camera's axis,
             0 where nothing is; `segmentation`, int32 (B, 1, K * H, W), index of the geom, -1 where none is.
         """
-        return {kind: getattr(self, f"_{kind}")() for kind in self._kinds}
+        return {kind: torch.cat([getattr(part, kind)() for part in self.parts]) for kind in self._kinds}
 
-    def _pixels(self) -> torch.Tensor:
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of the worlds, and what they are drawn with."""
+
+    worlds: slice
+    context: mjw.RenderContext
+    shape: tuple[int, int, int]
+    """Number of these worlds, rows and columns of a picture of all cameras."""
+
+    def record(self, model: mjw.Model, data: mjw.Data, per_world: Sequence[str]) -> None:
+        """Launches the kernels that draw these worlds as they are now; each has its own of the model's `per_world`."""
+        if self.shape[0] < data.nworld:
+            model, data = copy.copy(model), copy.copy(data)
+            for owner, names in ((data, _DRAWN), (model, per_world)):
+                for name in names:
+                    if getattr(owner, name).size:
+                        setattr(owner, name, getattr(owner, name)[self.worlds])  # a view: Warp's memory is shared
+            data.nworld = self.shape[0]
+        mjw.refit_bvh(model, data, self.context)
+        mjw.render(model, data, self.context)
+
+    def pixels(self) -> torch.Tensor:
         # Each pixel is one uint32, 0xAARRGGBB: on a little-endian machine the bytes lie as B, G, R, A.
-        bgra = wp.to_torch(self._context.rgb_data).view(torch.uint8).view(*self._shape, 4)
+        bgra = wp.to_torch(self.context.rgb_data).view(torch.uint8).view(*self.shape, 4)
         return torch.stack([bgra[..., i] for i in (2, 1, 0)], dim=1)
 
-    def _depth(self) -> torch.Tensor:
-        return wp.to_torch(self._context.depth_data).view(self._shape).unsqueeze(1).clone()
+    def depth(self) -> torch.Tensor:
+        return wp.to_torch(self.context.depth_data).view(self.shape).unsqueeze(1)
 
-    def _segmentation(self) -> torch.Tensor:
-        index, kind = wp.to_torch(self._context.seg_data).view(*self._shape, 2).unbind(-1)  # (B, K * H, W) each
+    def segmentation(self) -> torch.Tensor:
+        index, kind = wp.to_torch(self.context.seg_data).view(*self.shape, 2).unbind(-1)  # (B, K * H, W) each
         return torch.where(kind == int(mujoco.mjtObj.mjOBJ_GEOM), index, -1).unsqueeze(1)
+
+
+def _make_context(
+    model: mujoco.MjModel, num_worlds: int, config: RenderConfig, kinds: tuple[str, ...]
+) -> mjw.RenderContext:
+    return mjw.create_render_context(
+        model,
+        nworld=num_worlds,
+        cam_res=(config.width, config.height),
+        render_rgb="pixels" in kinds,
+        render_depth="depth" in kinds,
+        render_seg="segmentation" in kinds,
+        cam_active=find_cameras(model, config.views),
+        use_shadows=config.shadows,
+        render_skybox=config.skybox,
+        samples_per_pixel=config.samples if "pixels" in kinds else 1,  # depth and geoms take one ray a pixel
+    )
 
 
 def find_cameras(model: mujoco.MjModel, views: tuple[int | str, ...]) -> list[int]:

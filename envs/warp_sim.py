@@ -10,6 +10,8 @@ they show the present state without a copy and change with the next call.
 
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import mujoco
 import mujoco_warp as mjw
@@ -105,6 +107,7 @@ class WarpSim:
         self._graphs: dict[str, wp.Graph] = {}
         self._tensors: dict[str, torch.Tensor] = {}
         self._stream: wp.Stream | None = None
+        self._threads: ThreadPoolExecutor | None = None
         with wp.ScopedDevice(self._wp_device):
             with warnings.catch_warnings():  # of geoms without friction, which are dm_control's own
                 warnings.filterwarnings("ignore", message="geom .* friction", category=UserWarning)
@@ -115,7 +118,10 @@ class WarpSim:
             self._reset_mask = wp.zeros(num_worlds, dtype=bool)
             self._force_sensors = wp.array(_force_sensors(model), dtype=int)  # columns of sensordata
             self._kept_sensors = wp.zeros_like(self._data.sensordata)
-            self._cameras = None if render is None else Cameras(model, num_worlds, render, draw, textures)
+            self._cameras = None
+            if render is not None:
+                parts = torch.get_num_threads() if self.device.type == "cpu" else 1
+                self._cameras = Cameras(model, num_worlds, render, draw, textures, parts)
         self._reset_mask_tensor = wp.to_torch(self._reset_mask)
         self.ctrl_low, self.ctrl_high = self._ctrl_range()
         wp.synchronize_device(self._wp_device)  # all of this was made on Warp's stream, not on torch's
@@ -232,11 +238,20 @@ class WarpSim:
         Raises:
             ValueError: when the worlds were built without a camera.
         """
-        cameras = self._cameras
-        if cameras is None:
+        if self._cameras is None:
             raise ValueError("These worlds were built without a camera: pass render=RenderConfig().")
-        self._replay("render", lambda: cameras.record(self._model, self._data))
-        return cameras.pictures()
+        works = {
+            f"render {i}": partial(part.record, self._model, self._data, self.per_world)
+            for i, part in enumerate(self._cameras.parts)
+        }
+        if len(works) > 1 and works.keys() <= self._graphs.keys():
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(len(works))
+            list(self._threads.map(self._replay, works, works.values()))  # Warp lets go of Python's lock meanwhile
+        else:
+            for name, record in works.items():
+                self._replay(name, record)
+        return self._cameras.pictures()
 
     def broken(self) -> torch.Tensor:
         """Worlds that must be reset, (B,) bool: not finite, or out of room for contacts or constraints."""

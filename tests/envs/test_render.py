@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from envs import TASKS, RenderConfig, WarpSim
+from envs import TASKS, RandomizeConfig, RenderConfig, WarpSim, make_env
 
 
 def test_the_picture_follows_the_cart_and_the_pole():
@@ -35,6 +35,28 @@ def test_a_moved_target_is_drawn_where_it_is():
     red_above_left, red_below_right = (lambda x: x[0, :32, :32].mean()), (lambda x: x[0, 32:, 32:].mean())
     assert red_above_left(one) > red_above_left(two) + 5
     assert red_below_right(two) > red_below_right(one) + 5
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_worlds_drawn_in_parts_look_the_same(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five worlds that differ in place, colour, texture, light and camera; more threads than worlds as well."""
+
+    def drawn(count: int) -> list[dict[str, torch.Tensor]]:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: count)
+        randomize = RandomizeConfig(colors=0.5, textures=0.5, light_strength=0.5, camera_shift=0.1, background="noise")
+        kinds = ("pixels", "depth", "segmentation")
+        env = make_env("cartpole-swingup", 5, "cpu", 3, kinds, render=RenderConfig(samples=2), randomize=randomize)
+        torch.manual_seed(0)
+        root, shown = env.reset(), []
+        for _ in range(3):
+            step, root = env.step_and_maybe_reset(root.set("action", 2 * torch.rand(5, 1) - 1))
+            shown.append({kind: step["next", kind].clone() for kind in kinds})
+        return shown
+
+    for whole, parts in zip(drawn(1), drawn(threads), strict=True):
+        for kind, picture in whole.items():
+            assert torch.equal(picture, parts[kind]), kind
+            assert len(picture.flatten(1).unique(dim=0)) == 5, "the worlds should differ"
 
 
 def test_worlds_without_a_camera_say_so():
