@@ -162,13 +162,18 @@ def pretrained(config: RunConfig, rollouts: Rollouts, path: Path) -> tuple[Encod
         frames, _, reward, _ = (x.to(device) for x in rollouts.sample(_FITTED_ROWS, 1, 1))
         fit = encoder.fit_targets if config.encoder_from else encoder.fit
         fit(frames, reward[:, 0])
+        _fit_readout(encoder, rollouts, device)  # before training too, which watches the features for collapse
     if trained:
         return encoder, seconds
     if pretrainer is not None:
         seconds = _train(config, encoder, pretrainer, rollouts, path, seconds)
-    encoder.fit_readout(rollouts.sample(_FITTED_ROWS, 1, encoder.clip_frames)[0][:, :-1].to(device))
+        _fit_readout(encoder, rollouts, device)
     save_checkpoint(path, {"encoder": encoder.state_dict(), "pretrainer": {}, "seconds": seconds, "trained": True})
     return encoder.eval(), seconds
+
+
+def _fit_readout(encoder: Encoder, rollouts: Rollouts, device: torch.device) -> None:
+    encoder.fit_readout(rollouts.sample(_FITTED_ROWS, 1, encoder.clip_frames)[0][:, :-1].to(device))
 
 
 def _train(

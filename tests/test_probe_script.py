@@ -99,6 +99,12 @@ def rollouts(tmp_path_factory) -> Rollouts:
     return Rollouts.load(file)
 
 
+def test_features_of_principal_components_are_not_taken_for_collapsed(monkeypatch, capsys, tmp_path) -> None:
+    one = ("task=cartpole-swingup", "encoder=videomae", "probes=state", f"folder={tmp_path}")
+    watched = ("pretrain.log_every=1", "pretrain.min_effective_rank=1.5")
+    assert call("probe", *one, *SMALL, *watched, monkeypatch=monkeypatch) == 0, capsys.readouterr().err
+
+
 def test_rollouts_are_of_the_worlds_that_the_config_describes(monkeypatch, capsys, tmp_path) -> None:
     few = ("task=reacher-easy", "rollouts.policies=[random]", "rollouts.episodes=4", "rollouts.decisions=2")
     file = tmp_path / "coloured.safetensors"
