@@ -6,7 +6,7 @@ pyramids, as in most of dm_control's models, forces depend on it: one of sixty r
 one of ten of a dog, then moved otherwise by more than a ten-thousandth in one control step.
 """
 
-# pyright: reportIndexIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
 # (a Warp function's annotations are no types)
 
 import warp as wp
