@@ -110,7 +110,8 @@ class Cameras:
             `pixels`, uint8 (B, 3, K * H, W); `depth`, float32 (B, 1, K * H, W), metres along the camera's axis,
             0 where nothing is; `segmentation`, int32 (B, 1, K * H, W), index of the geom, -1 where none is.
         """
-        return {kind: torch.cat([getattr(part, kind)() for part in self.parts]) for kind in self._kinds}
+        found = {kind: [getattr(part, kind)() for part in self.parts] for kind in self._kinds}
+        return {kind: parts[0] if len(parts) == 1 else torch.cat(parts) for kind, parts in found.items()}
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class _Part:
         return torch.stack([bgra[..., i] for i in (2, 1, 0)], dim=1)
 
     def depth(self) -> torch.Tensor:
-        return wp.to_torch(self.context.depth_data).view(self.shape).unsqueeze(1)
+        return wp.to_torch(self.context.depth_data).view(self.shape).unsqueeze(1).clone()
 
     def segmentation(self) -> torch.Tensor:
         index, kind = wp.to_torch(self.context.seg_data).view(*self.shape, 2).unbind(-1)  # (B, K * H, W) each
