@@ -67,7 +67,7 @@ def run_here(cells: Sequence[Cell], jobs: int, ended: Ended) -> None:
             for slot, (cell, process) in list(running.items()):
                 if process.poll() is not None:
                     del running[slot]
-                    _note_failure(cell, process.returncode)
+                    _note_failure(cell, process.returncode, cell.log)
                     ended(cell)
     finally:
         _stop([process for _, process in running.values()])
@@ -99,15 +99,15 @@ def _environment(device: str, slot: int, jobs: int) -> dict[str, str]:
     return environment
 
 
-def _note_failure(cell: Cell, code: int) -> None:
-    """Writes into the cell's folder why it failed, if it did: the last thing that it printed."""
+def _note_failure(cell: Cell, code: int, log: Path) -> None:
+    """Writes into the cell's folder why it failed, if it did: the last thing printed into `log`."""
     if code == 0 and cell.finished():
         return
-    printed = cell.log.read_text(encoding="utf-8", errors="replace").split("\n")
+    printed = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
     last = next((line.rpartition("\r")[2].strip() for line in reversed(printed) if line.strip()), "")
     reason = f"ended by {signal.Signals(-code).name}" if code < 0 else last.removeprefix("error: ")
     cell.folder.mkdir(parents=True, exist_ok=True)
-    cell.failure.write_text(f"{reason or 'it printed nothing'} ({cell.log})\n", encoding="utf-8")
+    cell.failure.write_text(f"{reason or 'it printed nothing'} ({log})\n", encoding="utf-8")
 
 
 def _stop(processes: Sequence[subprocess.Popen]) -> None:
@@ -135,7 +135,7 @@ class Job:
 
     def checkpoint(self):
         """What submitit queues again when the job is preempted or runs out of time."""
-        from submitit.helpers import DelayedSubmission  # pyright: ignore[reportMissingImports]
+        from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
@@ -147,17 +147,18 @@ def check_cluster() -> None:
         ValueError: it is not installed.
     """
     try:
-        import submitit  # noqa: F401  # pyright: ignore[reportMissingImports]
+        import submitit  # noqa: F401
     except ImportError as error:
         raise ValueError('launcher=submitit needs the package submitit: pip install "mindreel[cluster]"') from error
 
 
 def run_on_cluster(cells: Sequence[Cell], jobs: int, cluster: ClusterConfig, ended: Ended) -> None:
     """Submits a job for each cell, `jobs` to run at a time, and waits for them; cancels them if interrupted."""
-    import submitit  # pyright: ignore[reportMissingImports]
+    import submitit
 
     # The jobs read this class, and what belongs to it, from the files here.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_TRAIN.parent), os.environ.get("PYTHONPATH")]))
+    here = str(Path(__file__).parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     executor = submitit.AutoExecutor(cells[0].log.parent / "cluster", cluster=cluster.name or None)
     executor.update_parameters(
         name="mindreel",
@@ -178,7 +179,7 @@ def run_on_cluster(cells: Sequence[Cell], jobs: int, cluster: ClusterConfig, end
                 if job.done():
                     waiting.remove((cell, job))
                     if not cell.failure.exists():  # else the job said why; without it, it did not get so far
-                        _note_failure(cell, 0)
+                        _note_failure(cell, 0, job.paths.stderr)
                     ended(cell)
             time.sleep(_POLL_SECONDS)
     finally:

@@ -238,7 +238,6 @@ SUMMARY = '{"eval_return_mean": 1.0}'
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit leaves its logs open
 def test_jobs_of_a_cluster(stand_ins: dict[str, Cell], monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("submitit")
     ended = []
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -246,6 +245,15 @@ def test_jobs_of_a_cluster(stand_ins: dict[str, Cell], monkeypatch: pytest.Monke
     launch.run_on_cluster([stand_ins["broken"], stand_ins["good"]], 2, cluster, ended.append)
     assert [cell.folder.name for cell in ended] == ["broken", "good"]
     assert stand_ins["good"].finished() and "no camera here" in stand_ins["broken"].failure.read_text()
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # submitit does not wait for it
+def test_a_job_that_never_starts_its_cell(stand_ins: dict[str, Cell], monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_ins["good"].log.parent.mkdir(parents=True, exist_ok=True)
+    stand_ins["good"].log.mkdir()  # in the way of the log
+    cluster = launch.ClusterConfig(name="local")  # submitit's executor that starts each job as a process of its own
+    launch.run_on_cluster([stand_ins["good"]], 1, cluster, lambda cell: None)
+    assert "IsADirectoryError" in stand_ins["good"].failure.read_text()
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
