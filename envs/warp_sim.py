@@ -20,11 +20,11 @@ import torch
 import warp as wp
 
 from envs.cameras import Cameras, RenderConfig
-from envs.warp_contacts import align_capsules
+from envs.warp_patches import patch_mujoco_warp
 from envs.warp_start import start_warp
 
 start_warp()
-align_capsules()
+patch_mujoco_warp()
 
 # Overflows after which a world's forces are wrong, by the argument that makes room; none does for height fields.
 # Solver iteration limits are not among them: MuJoCo itself stops there and goes on with the best forces found.

@@ -1,0 +1,44 @@
+"""What is replaced of mujoco_warp 3.17, and why.
+
+Contacts of capsules with planes: MuJoCo lays the first direction of friction along the capsule, however steeply it
+stands. mujoco_warp does so only for capsules more than 30 degrees away from the plane's normal, and takes a
+fixed axis for the others. Where friction cones are pyramids, as in most of dm_control's models, forces depend on it: one
+of sixty random states of a humanoid, and one of ten of a dog, then moved otherwise by more than a ten-thousandth in one
+control step.
+
+The Hessian of models with more than 32 degrees of freedom (humanoid_CMU, dog): mujoco_warp sums it in as many groups
+as fill the device, divided by the number of worlds. So how many worlds there are decided how the first one's sums were
+rounded, and after some steps where it was. One thread gains nothing from groups; on a GPU they stay.
+"""
+
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
+# (a Warp function's annotations are no types)
+
+import warp as wp
+from mujoco_warp._src import collision_primitive, solver
+from mujoco_warp._src.collision_primitive_core import plane_capsule as _plane_capsule
+
+_groups_per_world = solver._jtdaj_groups_per_world
+
+
+@wp.func
+def _aligned_plane_capsule(
+    normal: wp.vec3, plane: wp.vec3, place: wp.vec3, axis: wp.vec3, radius: float, half_length: float
+):
+    distance, position, frame = _plane_capsule(normal, plane, place, axis, radius, half_length)
+    along = axis - wp.dot(normal, axis) * normal
+    if wp.length(along) > 1.0e-6:
+        along = wp.normalize(along)
+        across = wp.cross(normal, along)
+        frame = wp.mat33(normal[0], normal[1], normal[2], along[0], along[1], along[2], across[0], across[1], across[2])
+    return distance, position, frame
+
+
+def _groups_of_the_device(num_worlds: int, max_constraints: int, kernel: wp.Kernel) -> int:
+    return 1 if wp.get_device().is_cpu else _groups_per_world(num_worlds, max_constraints, kernel)
+
+
+def patch_mujoco_warp() -> None:
+    """Replaces them; call it before the first kernel is built."""
+    collision_primitive.plane_capsule = _aligned_plane_capsule
+    solver._jtdaj_groups_per_world = _groups_of_the_device
