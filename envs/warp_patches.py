@@ -2,9 +2,9 @@
 
 Contacts of capsules with planes: MuJoCo lays the first direction of friction along the capsule, however steeply it
 stands. mujoco_warp does so only for capsules more than 30 degrees away from the plane's normal, and takes a
-fixed axis for the others. Where friction cones are pyramids, as in most of dm_control's models, forces depend on it: one
-of sixty random states of a humanoid, and one of ten of a dog, then moved otherwise by more than a ten-thousandth in one
-control step.
+fixed axis for the others. Where friction cones are pyramids, as in most of dm_control's models, forces depend on it:
+one of sixty random states of a humanoid, and one of ten of a dog, then moved otherwise by more than a ten-thousandth
+in one control step.
 
 The Hessian of models with more than 32 degrees of freedom (humanoid_CMU, dog): mujoco_warp sums it in as many groups
 as fill the device, divided by the number of worlds. So how many worlds there are decided how the first one's sums were
