@@ -230,7 +230,9 @@ def saved_encoder(run: Path) -> tuple[Encoder, dict[str, torch.Tensor]]:
 
 
 def test_a_run_starts_from_the_encoder_of_another(scripts: Scripts, pretrained: Path, tmp_path: Path) -> None:
-    folder, arguments = tmp_path / "run", ("preset=smoke", f"encoder_from={pretrained}", *EXPORTABLE, *SHORT)
+    source, folder = tmp_path / "source", tmp_path / "run"
+    shutil.copytree(pretrained, source)
+    arguments = ("preset=smoke", f"encoder_from={source}", *EXPORTABLE, *SHORT)
     scripts.succeed("train", f"run={folder}", "seed=7", "pretrain.steps=0", *arguments)
     (_, theirs), (_, own) = saved_encoder(pretrained), saved_encoder(folder)
     # Nothing of it was trained or fitted anew but the targets of grounding, which no feature depends on, and how
@@ -241,6 +243,8 @@ def test_a_run_starts_from_the_encoder_of_another(scripts: Scripts, pretrained: 
     assert theirs["mean_frame"].std() > 1  # of rollouts, not the grey that it starts with
     for name in kept:
         assert torch.equal(own[name], theirs[name]), name
+    shutil.rmtree(source)  # what is going on needs it no more
+    assert "Resumed at" in scripts.succeed("train", f"resume={folder}", "loop.updates=4")
 
 
 def test_features_are_those_of_the_other_run(pretrained: Path) -> None:
