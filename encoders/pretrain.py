@@ -142,7 +142,7 @@ class Pretrainer:
         return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
 
     def _set_lr(self, peak: float, steps: int) -> None:
-        warm = min(1.0, (self.done + 1) / self.config.warmup)
+        warm = min(1.0, (self.done + 1) / max(1, self.config.warmup))
         cosine = 0.5 * (1 + math.cos(math.pi * self.done / steps))
         for group in self.optimizer.param_groups:
             group["lr"] = peak * warm * (0.05 + 0.95 * cosine)

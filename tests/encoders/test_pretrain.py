@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -129,6 +130,18 @@ def test_two_processes_make_the_steps_of_one_with_twice_the_batch(tmp_path: Path
     found = made()
     found.load_state_dict(one)
     assert_close(found, whole, **CLOSE)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles with g++ on the CPU")
+@pytest.mark.filterwarnings("ignore")  # torch's compiler meets several of its own
+def test_compiled_blocks_make_the_same_steps() -> None:
+    compiled, plain = made(), made()
+    config = PretrainConfig(steps=4, batch_size=16, warmup=0, log_every=1)
+    one = train(compiled, replace(config, compile=True))
+    two = train(plain, config)
+    assert compiled.vit.blocks[0]._compiled_call_impl is not None and plain.vit.blocks[0]._compiled_call_impl is None
+    assert [row["loss"] for row in one] == pytest.approx([row["loss"] for row in two], rel=1e-4)
+    assert one[-1]["loss"] < one[0]["loss"]
 
 
 def test_bf16_where_there_are_units_for_it() -> None:
