@@ -70,7 +70,9 @@ def run(config: EnduranceConfig) -> None:
 
 def endure(config: EnduranceConfig, task: str) -> dict[str, Any]:
     """One task's row."""
-    worlds, alone = (_worlds(config, task, num) for num in (config.num_envs, 1))
+    worlds = _worlds(config, task, config.num_envs, config.max_contacts)
+    # Worlds share the room for contacts. The lone one gets all of it, so that a pile-up does not end its episode only.
+    alone = _worlds(config, task, 1, config.num_envs * worlds.sim.room["max_contacts"])
     generator = torch.Generator().manual_seed(config.seed)
     root, other = worlds.reset(), alone.reset()
     not_finite = touched = 0
@@ -94,7 +96,7 @@ def endure(config: EnduranceConfig, task: str) -> dict[str, Any]:
     }
 
 
-def _worlds(config: EnduranceConfig, task: str, num_envs: int) -> WarpEnv:
+def _worlds(config: EnduranceConfig, task: str, num_envs: int, max_contacts: int | None) -> WarpEnv:
     worlds = make_env(
         task,
         num_envs,
@@ -102,7 +104,7 @@ def _worlds(config: EnduranceConfig, task: str, num_envs: int) -> WarpEnv:
         config.seed,
         ("state",),
         action_repeat=1,
-        max_contacts=config.max_contacts,
+        max_contacts=max_contacts,
         max_constraints=config.max_constraints,
     )
     assert isinstance(worlds, WarpEnv)
