@@ -160,6 +160,7 @@ def _make_context(
         render_seg="segmentation" in kinds,
         cam_active=find_cameras(model, config.views),
         use_shadows=config.shadows,
+        shadow_light_fraction=0.0,  # as in MuJoCo: nothing of a lamp reaches its shadow
         render_skybox=config.skybox,
         samples_per_pixel=config.samples if "pixels" in kinds else 1,  # depth and geoms take one ray a pixel
     )

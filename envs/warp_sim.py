@@ -20,11 +20,13 @@ import torch
 import warp as wp
 
 from envs.cameras import Cameras, RenderConfig
+from envs.warp_lighting import mark_textured, patch_lighting
 from envs.warp_patches import patch_mujoco_warp
 from envs.warp_start import start_warp
 
 start_warp()
 patch_mujoco_warp()
+patch_lighting()
 
 # Overflows after which a world's forces are wrong, by the argument that makes room; none does for height fields.
 # Solver iteration limits are not among them: MuJoCo itself stops there and goes on with the best forces found.
@@ -111,7 +113,7 @@ class WarpSim:
         with wp.ScopedDevice(self._wp_device):
             with warnings.catch_warnings():  # of geoms without friction, which are dm_control's own
                 warnings.filterwarnings("ignore", message="geom .* friction", category=UserWarning)
-                self._model = mjw.put_model(model, batch_sizes={name: num_worlds for name in per_world})
+                self._model = mjw.put_model(mark_textured(model), batch_sizes={name: num_worlds for name in per_world})
             self._model.opt.warn_overflow = 0  # reported through `broken`, not printed from a kernel
             max_constraints = max_constraints or _guess_constraints(model)
             self._data = mjw.make_data(model, num_worlds, nconmax=max_contacts, njmax=max_constraints)
