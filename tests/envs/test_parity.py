@@ -22,7 +22,7 @@ from envs.parity import (
 from envs.parity_states import Pair, random_states
 
 WORLDS, STEPS, RESETS = 32, 2, 128
-DRAWN = ("cartpole-swingup", "walker-walk", "cheetah-run", "reacher-easy")  # a renderer is compiled for each model: not for all here
+DRAWN = ("cartpole-swingup", "walker-walk", "cheetah-run", "reacher-easy")  # compiled for each model: not for all here
 
 # Tasks whose physics fall short of 99% of states, and the share that they keep all the same; docs/environments.md.
 SHORT = {
