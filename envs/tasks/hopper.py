@@ -1,11 +1,7 @@
 """Hopper: a planar one-legged robot that stands or hops."""
 
-# pyright: reportAttributeAccessIssue=false
-# (mujoco is compiled and brings no types)
-
 import math
 
-import mujoco
 import torch
 
 from envs.generator import WorldGenerator
@@ -19,15 +15,10 @@ _MOVING = 0.5  # metres a second from which it is called hopping
 _AIRBORNE = 0.12  # height of the foot, metres; 0.04 on the ground
 _LYING_HEIGHT = 0.3  # height of the torso, metres; 0.94 with a straight leg
 _SINKING = -0.5  # metres a second, upwards
-_ASIDE = 3e-5  # metres between the planes in which neighbouring links move
 
 
 class Hopper(Task):
     """Reward for a torso high above the foot, times one for speed or for little force.
-
-    Links that cross, as many do in the first states, push each other sideways, out of their plane, where nothing
-    can move. In float32 mujoco_warp misses that their axes meet, and kicks them along rounding noise within it, in
-    5% of random states by metres a second. So each link lies 30 micrometres aside of the one before.
 
     Args:
         hopping: reward speed instead of little force.
@@ -52,10 +43,6 @@ class Hopper(Task):
         self._torso, self._foot = self.model.body("torso").id, self.model.body("foot").id
         self._speed = self.model.sensor("torso_subtreelinvel").adr[0]
         self._touch = sensor_columns(self.model, "touch")
-
-    def edit(self, spec: mujoco.MjSpec) -> None:
-        for i, geom in enumerate(spec.body("torso").find_all("geom")):
-            geom.fromto[[1, 4]] = i * _ASIDE
 
     def reset(self, sim: WarpSim, mask: torch.Tensor, generator: WorldGenerator) -> None:
         write(sim.qpos, mask, random_joints(self.model, generator))

@@ -1,4 +1,4 @@
-"""Friction of a capsule on a plane, as MuJoCo itself computes it, however steeply the capsule stands."""
+"""Contacts as MuJoCo itself finds them: of a capsule on a plane, however steep, and of capsules that cross."""
 
 import mujoco
 import numpy as np
@@ -35,3 +35,41 @@ def test_a_capsule_slides_as_in_mujoco(tilt: float) -> None:
     assert data.ncon, "the capsule should touch the plane"
     assert np.abs(data.qvel[:2] - [1.0, 0.4]).max() > 1e-3, "and be slowed down by it"
     np.testing.assert_allclose(sim.qvel[0].numpy(), data.qvel, atol=2e-5)
+
+
+_CROSSED = """
+<mujoco><option cone="pyramidal" timestep="0.002" gravity="0 0 0"/><worldbody>
+<geom type="capsule" size=".05 .2" zaxis="1 0 0"/>
+<body>
+  <joint type="slide" axis="1 0 0"/><joint type="slide" axis="0 1 0"/><joint type="slide" axis="0 0 1"/>
+  <joint type="hinge" axis="0 1 0"/><geom type="capsule" size=".04 .3" mass="1"/>
+</body>
+</worldbody></mujoco>
+"""
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        (0.033, 0.0, 0.071, 0.7),  # axes that meet push each other out of their plane
+        (-0.107, 0.0, -0.013, -1.1),
+        (0.033, 0.02, 0.071, 0.7),  # one on either side of the other
+        (0.033, -0.02, 0.071, 0.7),
+        (0.21, 0.0, 0.3, 0.1),  # an end
+        (0.05, 0.01, 0.08, 1.5702),  # all but parallel
+    ],
+)
+def test_capsules_that_cross_part_as_in_mujoco(place: tuple[float, ...]) -> None:
+    """x, y, z and tilt of the one that moves; the other lies along x."""
+    model = mujoco.MjModel.from_xml_string(_CROSSED)
+    data = mujoco.MjData(model)
+    data.qpos[:], data.qvel[:] = place, [0.3, 0.0, -0.2, 1.0]
+    sim = WarpSim(model, 1)
+    sim.qpos[0], sim.qvel[0] = (torch.as_tensor(x, dtype=torch.float32) for x in (data.qpos, data.qvel))
+    before = data.qvel.copy()
+    sim.forward()
+    sim.step()
+    mujoco.mj_step(model, data)
+    assert data.ncon, "the capsules should touch"
+    assert np.abs(data.qvel - before).max() > 1e-3, "and push each other"
+    np.testing.assert_allclose(sim.qvel[0].numpy(), data.qvel, atol=1e-4)
