@@ -162,6 +162,7 @@ class Trainer:
 
     def _train_encoder(self, stage: str, steps: int, lr: float) -> None:
         """Trains the encoder on what replay holds."""
+        steps = self.pretrainer.planned(self.encoder_training.sample, steps)
         training = self.pretrainer.train(self.encoder_training.sample, steps, lr)
         for _ in self.progress(range(self.pretrainer.done, steps), stage, self.pretrainer.done, steps):
             metrics = next(training)

@@ -17,6 +17,9 @@ from encoders.throughput import autocast_dtype, count_flops, peak_flops
 from encoders.vit import Block
 
 
+_MOMENTS = 5  # of pretraining, at which the operations of a step are counted
+
+
 class CollapseError(ValueError):
     """The encoder's features no longer tell observations apart."""
 
@@ -29,6 +32,8 @@ class PretrainConfig:
     """Gradient steps before the agent starts."""
     refresh_steps: int = 150
     """Gradient steps of each refresh on the agent's own rollouts (encoder.training_mode=refresh)."""
+    tflop: float = 0.0
+    """Operations (10^12) that set the steps, so that objectives of unequal cost get equal compute; 0 for `steps`."""
     batch_size: int = 64
     """Sequences in a batch."""
     accumulate: int = 1
@@ -57,6 +62,8 @@ class PretrainConfig:
     def __post_init__(self):
         if min(self.batch_size, self.accumulate, self.future_steps, self.log_every) < 1:
             raise ValueError("batch_size, accumulate, future_steps and log_every must be 1 or more.")
+        if self.tflop < 0 or self.tflop and self.steps < 1:
+            raise ValueError(f"tflop must be 0 or more, and 0 where steps is, got {self.tflop} and {self.steps}.")
 
 
 Sample = Callable[[], tuple[Tensor, ...]]
@@ -88,8 +95,25 @@ class Pretrainer:
         self.watch: Callable[[], dict[str, float]] | None = None
         self.step = 0  # steps in all
         self.done = 0  # steps of the present phase
+        self._affordable: float | None = None  # steps that config.tflop allows before the agent starts
         self._clips, self._seconds = 0, 0.0  # of this process, its first steps left out
         self._warm = 0
+
+    def planned(self, sample: Sample, steps: int) -> int:
+        """The gradient steps of a phase: `steps` or, with `config.tflop`, as much more or less as `config.steps`.
+
+        Args:
+            sample: draws a batch, whose operations are counted.
+            steps: length of the phase where steps are not set by compute: `config.steps` or `config.refresh_steps`.
+        """
+        config = self.config
+        if not (config.tflop and steps):
+            return steps
+        if self._affordable is None:
+            processes = distributed.get_world_size() if distributed.is_initialized() else 1
+            clips = config.batch_size * config.accumulate * processes
+            self._affordable = config.tflop * 1e12 / (clips * flops_per_clip(self.encoder, sample))
+        return max(1, round(self._affordable * steps / config.steps))
 
     def train(self, sample: Sample, steps: int, lr: float) -> Iterator[dict[str, float] | None]:
         """Trains until `steps` of this phase are done, yielding after each: metrics where they are due, or None.
@@ -208,12 +232,13 @@ class Pretrainer:
 
     def state_dict(self) -> dict:
         """Everything but the encoder itself."""
-        return {"optimizer": self.optimizer.state_dict(), "step": self.step, "done": self.done}
+        state = {"optimizer": self.optimizer.state_dict(), "step": self.step, "done": self.done}
+        return state | {"affordable": self._affordable}
 
     def load_state_dict(self, state: dict) -> None:
         """The inverse of `state_dict`."""
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.done = state["step"], state["done"]
+        self.step, self.done, self._affordable = state["step"], state["done"], state.get("affordable")
 
 
 def compile_blocks(encoder: torch.nn.Module) -> None:
@@ -245,11 +270,14 @@ def broadcast(encoder: torch.nn.Module) -> None:
 def flops_per_clip(encoder, sample: Sample) -> float:
     """Operations of an encoder's own objective and its gradient, for each clip of a batch.
 
-    Counted on a copy, with random numbers of its own, so that nothing is changed by counting.
+    The mean over pretraining, since an objective may go through stages. Counted on a copy, with random numbers of
+    its own, so that nothing is changed by counting.
     """
     devices = [p.device for p in encoder.parameters() if p.device.type == "cuda"][:1]
     with torch.random.fork_rng(devices):
         batch = tuple(x[:8] for x in sample())
-        counted = copy.deepcopy(encoder).train()
-        flops = count_flops(lambda: torch.stack(list(counted.losses(*batch).values())).sum().backward())
-    return flops / len(batch[0])
+        counted, flops = copy.deepcopy(encoder).train(), 0
+        for moment in range(_MOMENTS):
+            counted.update_teacher((moment + 0.5) / _MOMENTS)
+            flops += count_flops(lambda: torch.stack(list(counted.losses(*batch).values())).sum().backward())
+    return flops / _MOMENTS / len(batch[0])

@@ -18,7 +18,7 @@ from agents.checkpoint import fitting, load_checkpoint, save_checkpoint
 from assemble import GROUPS, RunConfig, choice, load_parts, prepare_encoder
 from corpus import RolloutConfig, Rollouts
 from encoders import Encoder, make_encoder
-from encoders.pretrain import Pretrainer
+from encoders.pretrain import Pretrainer, flops_per_clip
 from rollouts import make_rollouts
 from run_folder import stage_bar
 from subject import Subject
@@ -95,9 +95,9 @@ def _cell(
     folder = Path(config.folder) / "cells" / f"{config.task}-{name}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     if checkpoint is None:
-        encoder, seconds = pretrained(config, data[0], folder / "encoder.pt")
+        encoder, costs = pretrained(config, data[0], folder / "encoder.pt")
     else:
-        encoder, seconds = load_parts(config, checkpoint)[0].encoder, 0.0
+        encoder, costs = load_parts(config, checkpoint)[0].encoder, {}
     subject = Subject(
         encoder=encoder,
         task=config.task,
@@ -111,11 +111,7 @@ def _cell(
         device=device,
         folder=folder,
     )
-    rows = []
-    if seconds:
-        clips = config.pretrain.steps * config.pretrain.batch_size
-        costs = {"seconds": seconds, "clips": clips, "parameters": sum(p.numel() for p in encoder.parameters())}
-        rows += [{"suite": "pretraining", "probe": "cost", "target": k, "score": v} for k, v in costs.items()]
+    rows = [{"suite": "pretraining", "probe": "cost", "target": what, "score": cost} for what, cost in costs.items()]
     with stage_bar(f"{name}, {config.task}", len(config.probes or SUITES)) as bar:
         for suite in config.probes or SUITES:
             rows += _suite(config, suite, subject)
@@ -140,36 +136,41 @@ def _suite(config: CompareConfig, suite: str, subject: Subject) -> list[dict]:
 # ---- pretraining ----
 
 
-def pretrained(config: RunConfig, rollouts: Rollouts, path: Path) -> tuple[Encoder, float]:
-    """The config's encoder, pretrained on rollouts, and the seconds that its training took.
+Costs = dict[str, float]
+"""What an encoder's training took: seconds, clips, TFLOP; and its parameters."""
 
-    An encoder without an objective is only fitted. The checkpoint `path` is continued if it is there.
+
+def pretrained(config: RunConfig, rollouts: Rollouts, path: Path) -> tuple[Encoder, Costs]:
+    """The config's encoder, pretrained on rollouts, and what that took.
+
+    An encoder without an objective is only fitted, and has no costs. The checkpoint `path` is continued if it is
+    there.
     """
     device = cli.check_device(config.device)
     torch.manual_seed(config.seed)
     encoder = make_encoder(config.encoder, rollouts.action.shape[-1], rollouts.state.shape[-1]).to(device).eval()
     prepare_encoder(config, encoder, rollouts.facts.behaviours, device)
     pretrainer = Pretrainer(config.pretrain, encoder) if encoder.has_objective else None
-    seconds, trained = 0.0, False
+    costs, trained = {}, False
     if path.is_file():
         state = load_checkpoint(path, device)
         with fitting(path):
             encoder.load_state_dict(state["encoder"])
             if pretrainer and not state["trained"]:
                 pretrainer.load_state_dict(state["pretrainer"])
-        seconds, trained = state["seconds"], state["trained"]
+        costs, trained = state["costs"], state["trained"]
     else:
         frames, _, reward, _ = (x.to(device) for x in rollouts.sample(_FITTED_ROWS, 1, 1))
         fit = encoder.fit_targets if config.encoder_from else encoder.fit
         fit(frames, reward[:, 0])
         _fit_readout(encoder, rollouts, device)  # before training too, which watches the features for collapse
     if trained:
-        return encoder, seconds
+        return encoder, costs
     if pretrainer is not None:
-        seconds = _train(config, encoder, pretrainer, rollouts, path, seconds)
+        costs = _train(config, encoder, pretrainer, rollouts, path, costs)
         _fit_readout(encoder, rollouts, device)
-    save_checkpoint(path, {"encoder": encoder.state_dict(), "pretrainer": {}, "seconds": seconds, "trained": True})
-    return encoder.eval(), seconds
+    save_checkpoint(path, {"encoder": encoder.state_dict(), "pretrainer": {}, "costs": costs, "trained": True})
+    return encoder.eval(), costs
 
 
 def _fit_readout(encoder: Encoder, rollouts: Rollouts, device: torch.device) -> None:
@@ -177,15 +178,21 @@ def _fit_readout(encoder: Encoder, rollouts: Rollouts, device: torch.device) -> 
 
 
 def _train(
-    config: RunConfig, encoder: Encoder, pretrainer: Pretrainer, rollouts: Rollouts, path: Path, seconds: float
-) -> float:
-    """Trains the encoder, saving now and then; returns the seconds spent, `seconds` before this among them."""
-    device, steps = cli.check_device(config.device), config.pretrain.steps
+    config: RunConfig, encoder: Encoder, pretrainer: Pretrainer, rollouts: Rollouts, path: Path, costs: Costs
+) -> Costs:
+    """Trains the encoder, saving now and then; returns what it took, `costs` before this among them."""
+    device = cli.check_device(config.device)
 
     def sample() -> tuple[Tensor, ...]:
         batch = rollouts.sample(config.pretrain.batch_size, config.pretrain.future_steps, encoder.clip_frames)
         return tuple(x.to(device) for x in batch)
 
+    steps = pretrainer.planned(sample, config.pretrain.steps)
+    clips = steps * config.pretrain.batch_size * config.pretrain.accumulate
+    tflop = clips * flops_per_clip(encoder, sample) / 1e12
+    parameters = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+    totals = {"clips": clips, "TFLOP": tflop, "parameters": parameters}
+    spent = costs.get("seconds", 0.0)
     start = saved = time.monotonic()
     with stage_bar(f"pretrain {choice(config, 'encoder')}, {config.task}", steps, pretrainer.done) as bar:
         for _ in pretrainer.train(sample, steps, config.pretrain.lr):
@@ -193,8 +200,9 @@ def _train(
             if time.monotonic() - saved > _SAVE_SECONDS and pretrainer.done < steps:
                 saved = time.monotonic()
                 state = {"encoder": encoder.state_dict(), "pretrainer": pretrainer.state_dict()}
-                save_checkpoint(path, state | {"seconds": seconds + saved - start, "trained": False})
-    return seconds + time.monotonic() - start
+                so_far = {"seconds": spent + saved - start}
+                save_checkpoint(path, state | {"costs": so_far, "trained": False})
+    return {"seconds": spent + time.monotonic() - start} | totals
 
 
 # ---- names ----

@@ -107,10 +107,11 @@ class _Job:
         if self.finished:
             return
         config, pretrainer = self.config.pretrain, self.pretrainer
-        steps = range(pretrainer.done, config.steps)
+        total = pretrainer.planned(self.sample, config.steps)
+        steps = range(pretrainer.done, total)
         if self.rank == 0:
-            steps = progress_bar(steps, "pretrain", pretrainer.done, config.steps)
-        training = pretrainer.train(self.sample, config.steps, config.lr)
+            steps = progress_bar(steps, "pretrain", pretrainer.done, total)
+        training = pretrainer.train(self.sample, total, config.lr)
         began = time.monotonic() - self.wall_time["pretrain"]
         for _ in steps:
             metrics = next(training)
@@ -118,7 +119,7 @@ class _Job:
             if metrics is not None and self.log:
                 self.log({"stage": "pretrain", **metrics})
             self._name_skipped()
-            if pretrainer.done < config.steps and self._due():
+            if pretrainer.done < total and self._due():
                 self._save()
         next(training, None)  # ends the phase
         self._fit_readout()

@@ -27,7 +27,7 @@ _TEXTS = {
     "anomaly": "Whether the impossible movie surprises more than the possible one: 0.5 is chance, 1 always.",
     "frontend": "Share of clips that a small captioner, reading the tokens, describes by exactly the right sentence.",
     "dynamics": "Error of a small predictor as a share of that of predicting no change: lower is better.",
-    "pretraining": "What each encoder's training took: all had as many steps, of batches of one size.",
+    "pretraining": "What each encoder's training took: equal clips or, with pretrain.tflop, equal operations (TFLOP).",
 }
 _NOT_DRAWN = ("pretraining",)
 

@@ -10,7 +10,7 @@ import torch
 from encoders.baselines import StateConfig, StateEncoder
 from encoders.internvideo import InternVideo, InternVideoConfig
 from encoders.internvideo2 import InternVideo2, InternVideo2Config, moving_tokens, on_grid, unit_distance
-from encoders.pretrain import PretrainConfig, Pretrainer
+from encoders.pretrain import PretrainConfig, Pretrainer, flops_per_clip
 from encoders.text import SENTENCE_DIM, TextConfig, TextHeads
 from encoders.video import RandomConfig, RandomEncoder
 from encoders.vit import ViTConfig
@@ -207,6 +207,16 @@ def test_the_stage_follows_from_the_share_of_pretraining_done(data):
     assert other.stage == made.stage == 2 and other.identity() == made.identity()
     with pytest.raises(ValueError, match="together 1 at most"):
         InternVideo2Config(stage1_share=0.7, stage2_share=0.4)
+
+
+def test_operations_are_the_mean_over_the_stages(data):
+    def flops(first: float, second: float) -> float:
+        made = built(data, replace(SECOND, stage1_share=first, stage2_share=second))
+        return flops_per_clip(made, lambda: tuple(x[:8] for x in data))
+
+    one, two, three = flops(1.0, 0.0), flops(0.0, 1.0), flops(0.0, 0.0)
+    assert one < two and one < three  # the teacher is matched in all of them
+    assert flops(0.6, 0.2) == pytest.approx(0.6 * one + 0.2 * two + 0.2 * three)
 
 
 def test_distance_grid_and_visible_tokens_by_hand():

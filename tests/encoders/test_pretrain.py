@@ -198,6 +198,19 @@ def test_operations_are_counted() -> None:
     assert all(p.grad is None for p in encoder.parameters())
 
 
+def test_compute_sets_the_steps() -> None:
+    encoder, sample = made(), lambda: tuple(x[:16] for x in data())
+    seven = 7 * 2 * 16 * flops_per_clip(encoder, sample) / 1e12
+    trainer = Pretrainer(replace(WHOLE, batch_size=16, accumulate=2, steps=100, tflop=seven), encoder)
+    assert trainer.planned(sample, 100) == 7 and trainer.planned(sample, 50) in (3, 4)
+    resumed = Pretrainer(trainer.config, encoder)
+    resumed.load_state_dict(trainer.state_dict())
+    assert resumed.planned(lambda: pytest.fail("a resumed run draws nothing to count"), 100) == 7
+    assert Pretrainer(WHOLE, encoder).planned(sample, 9) == 9
+    with pytest.raises(ValueError, match="tflop must be 0 or more"):
+        replace(WHOLE, tflop=-1.0)
+
+
 def test_throughput_is_that_of_the_steps() -> None:
     trainer = Pretrainer(replace(WHOLE, accumulate=2), made())
     sample = lambda: tuple(x[:16] for x in data())
