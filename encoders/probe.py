@@ -1,11 +1,15 @@
 """What features know: probes to the simulator's state, effective rank, spread."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+_STRETCHES = 50
+_CHECKS, _CHECKED_ROWS = 10, 2000  # times that a probe in training is looked at, and on how many rows at most
 
 
 @dataclass(frozen=True)
@@ -16,12 +20,12 @@ class ProbeConfig:
     """Rows of replay that the probes learn from."""
     held_out_rows: int = 3000
     """Rows of fresh episodes that they are scored on."""
-    ridge: tuple[float, ...] = (1.0, 10.0, 100.0, 1000.0)
-    """Penalties of the linear probe; a part of the training rows chooses among them."""
+    ridge: tuple[float, ...] = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
+    """Penalties of the linear probe; a fifth of the training rows chooses among them."""
     hidden: int = 128
     """Width of attentive probes and captioner; MLP probes and predictors, which are cheaper, are twice as wide."""
     steps: int = 1000
-    """Gradient steps of the probes that are trained so."""
+    """Gradient steps of the probes that are trained so; what is best on a fifth of the training rows is kept."""
     batch_size: int = 256
     """Rows in a batch of them."""
     lr: float = 1e-3
@@ -52,11 +56,10 @@ def linear_predictions(config: ProbeConfig, features: Tensor, target: Tensor, te
     """What ridge regression, fitted on features (N, D) and targets (N, K), says of test features (M, D): (M, K)."""
     x, scale = standardise(features, features)[0], target.std(0).clamp(min=1e-6)
     y = (target - target.mean(0)) / scale
-    # Whole stretches of rows choose the penalty: neighbours in time are nearly copies of each other.
-    cut = max(1, int(0.8 * len(x)))
+    learned, kept = held_back(len(x))
     best_score, best_ridge = -torch.inf, config.ridge[0]
-    for ridge in config.ridge if cut < len(x) else ():
-        score = float(r2(x[cut:] @ _ridge(x[:cut], y[:cut], ridge), y[cut:]).mean())
+    for ridge in config.ridge if len(kept) else ():
+        score = float(r2(x[kept] @ _ridge(x[learned], y[learned], ridge), y[kept]).mean())
         if score > best_score:
             best_score, best_ridge = score, ridge
     x, test_x = standardise(features, test_features)
@@ -73,13 +76,6 @@ def _ridge(x: Tensor, y: Tensor, penalty: float) -> Tensor:
     return x.T @ torch.linalg.solve(gram, y)
 
 
-def mlp_probe(
-    config: ProbeConfig, features: Tensor, target: Tensor, test_features: Tensor, test_target: Tensor
-) -> Tensor:
-    """Held-out R2 of `mlp_predictions` from features (N, D) to targets (N, K): (K,)."""
-    return r2(mlp_predictions(config, features, target, test_features), test_target)
-
-
 def mlp_predictions(config: ProbeConfig, features: Tensor, target: Tensor, test_features: Tensor) -> Tensor:
     """What an MLP, fitted on features (N, D) and targets (N, K), says of test features (M, D): (M, K).
 
@@ -94,23 +90,65 @@ def mlp_predictions(config: ProbeConfig, features: Tensor, target: Tensor, test_
     for width in (x.shape[1], wide):
         layers += [nn.Linear(width, wide), nn.LayerNorm(wide), nn.SiLU()]
     net = nn.Sequential(*layers, nn.Linear(wide, y.shape[1])).to(features.device)
-    descend(config, net, len(x), lambda rows: F.mse_loss(net(x[rows]), y[rows]))
+    kept = descend(config, net, len(x), lambda rows: F.mse_loss(net(x[rows]), y[rows]))
     with torch.no_grad():
-        return net(test_x) * scale + mean
+        return shrunk(net(x[kept]), y[kept], net(test_x)) * scale + mean
 
 
 @torch.enable_grad()
-def descend(config: ProbeConfig, net: nn.Module, count: int, loss: Callable[[Tensor], Tensor]) -> None:
-    """Trains a probe for `config.steps` gradient steps; `loss` maps indices of rows, below `count`, to a scalar."""
+def descend(config: ProbeConfig, net: nn.Module, count: int, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """Trains a probe for `config.steps` gradient steps, and leaves it as it was best on rows that it did not see.
+
+    Args:
+        config: steps, batch size, learning rate.
+        net: the probe, or what of it is trained.
+        count: rows.
+        loss: maps indices of rows, below `count`, to a scalar.
+
+    Returns:
+        indices of the rows held back, (M,).
+    """
+    device = next(net.parameters()).device
+    learned, kept = (rows.to(device) for rows in held_back(count))
+    looked_at = kept[:: max(1, len(kept) // _CHECKED_ROWS)]
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
-    device = next(net.parameters()).device
-    for _ in range(config.steps):
-        value = loss(torch.randint(count, (config.batch_size,), device=device))
+    least, best = torch.inf, copy.deepcopy(net.state_dict())
+    for step in range(config.steps):
+        value = loss(learned[torch.randint(len(learned), (config.batch_size,), device=device)])
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         optimizer.step()
         schedule.step()
+        if (step + 1) % max(1, config.steps // _CHECKS) == 0:
+            with torch.no_grad():
+                now = float(loss(looked_at)) if len(looked_at) else -step
+            if now < least:
+                least, best = now, copy.deepcopy(net.state_dict())
+    net.load_state_dict(best)
+    return kept
+
+
+def held_back(count: int) -> tuple[Tensor, Tensor]:
+    """Rows that a probe learns from, and the fifth of them that chooses among probes: indices (N,) and (M,).
+
+    Rows come in order of episodes and time, and neighbours in time are nearly copies of each other: so every fifth of
+    fifty stretches is held back, some of every policy's.
+    """
+    place = torch.arange(count) * _STRETCHES // max(1, count)
+    kept = place % 5 == 4
+    return (~kept).nonzero().squeeze(1), kept.nonzero().squeeze(1)
+
+
+def shrunk(guess: Tensor, target: Tensor, test_guess: Tensor) -> Tensor:
+    """Test guesses (M, K) times the share, 0 to 1 for each target, that fits guesses (N, K) to targets (N, K) best.
+
+    Targets have mean 0. What a probe has learned by heart alone gets a share near 0, which is the mean, not worse.
+    """
+    if not len(guess):
+        return test_guess
+    share = (guess * target).sum(0) / guess.pow(2).sum(0).clamp(min=1e-12)
+    return share.clamp(0, 1) * test_guess
 
 
 def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:

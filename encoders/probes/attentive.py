@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.probe import ProbeConfig, descend
+from encoders.probe import ProbeConfig, descend, shrunk
 
 _HEADS = 4
 
@@ -62,7 +62,10 @@ def attentive_predictions(
     head.append(nn.Linear(config.hidden, classes or target.shape[1]))
     probe = nn.Sequential(AttentivePool(tokens[:1000], config.hidden), head).to(tokens.device)
     error = F.cross_entropy if classes else F.mse_loss
-    descend(config, probe, len(tokens), lambda rows: error(probe(tokens[rows]), target[rows]))
+    kept = descend(config, probe, len(tokens), lambda rows: error(probe(tokens[rows]), target[rows]))
     with torch.no_grad():
         predicted = torch.cat([probe(part) for part in test_tokens.split(512)])
+        if not classes:
+            known = torch.cat([probe(tokens[part]) for part in kept.split(512)])
+            predicted = shrunk(known, target[kept], predicted)
     return predicted * scale.to(predicted) + mean.to(predicted)

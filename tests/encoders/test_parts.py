@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from encoders import CNNConfig, PixelsConfig, RandomConfig, StateConfig, VJEPAConfig, make_encoder
 from encoders.masks import MaskConfig, distance_to_hidden, sample_masks, sample_tubes, show_only
-from encoders.probe import ProbeConfig, effective_rank, linear_probe, mlp_probe, r2
+from encoders.probe import ProbeConfig, effective_rank, linear_probe, mlp_predictions, r2
 from encoders.readout import EmbeddingReadout, make_readout
 from encoders.vit import VideoTransformer, ViTConfig, gather_tokens, sincos_positions
 
@@ -208,11 +208,15 @@ def test_probes_know_what_there_is_to_know():
     (y, _), (test_y, _) = both
     config = ProbeConfig(steps=300)
     linear = linear_probe(config, x, y, test_x, test_y)
-    mlp = mlp_probe(config, x, y, test_x, test_y)
+    mlp = r2(mlp_predictions(config, x, y, test_x), test_y)
     assert linear[0] > 0.99 and linear[1] < 0.1  # a product is not linear
     assert mlp[0] > 0.95 and mlp[1] > 0.8
     noise, test_noise = torch.randn(1500, 5), torch.randn(500, 5)
     assert linear_probe(config, noise, y, test_noise, test_y).max() < 0.1
+    # Beside something to know, noise would be learned by heart.
+    y[:, 0], test_y[:, 0] = torch.randn(1500), torch.randn(500)
+    mlp = r2(mlp_predictions(ProbeConfig(steps=600), x, y, test_x), test_y)
+    assert mlp[0] > -0.05 and mlp[1] > 0.8
     constant = torch.ones(1500, 5)
     assert linear_probe(config, constant, y, constant[:500], test_y).abs().max() < 0.05
 
