@@ -16,7 +16,6 @@ from encoders.probe import effective_rank
 from encoders.throughput import autocast_dtype, count_flops, peak_flops
 from encoders.vit import Block
 
-
 _MOMENTS = 5  # of pretraining, at which the operations of a step are counted
 
 
@@ -210,23 +209,25 @@ class Pretrainer:
             self._seconds += seconds
 
     def throughput(self, sample: Sample) -> dict[str, float]:
-        """Clips a second since this process began, and their share of the device's best; empty before three steps.
+        """Operations of a clip and of all steps so far; clips a second and their share of the device's best.
+
+        Speed is that of this process, its first two steps left out; it is missing before, and all is empty without
+        any step.
 
         Args:
             sample: draws a batch, whose operations are counted.
         """
-        if not self._seconds:
+        if not self.step:
             return {}
-        flops = flops_per_clip(self.encoder, sample)
         processes = distributed.get_world_size() if distributed.is_initialized() else 1
+        flops, clips = flops_per_clip(self.encoder, sample), self.config.batch_size * self.config.accumulate * processes
+        spent = {"gflop_per_clip": flops / 1e9, "tflop": self.step * clips * flops / 1e12}
+        if not self._seconds:
+            return spent
         rate = self._clips / self._seconds
         peak = processes * peak_flops(self.device, self.dtype or torch.float32)
-        return {
-            "clips_per_s": rate,
-            "gflop_per_clip": flops / 1e9,
-            "peak_gflop_per_s": peak / 1e9,
-            "peak_share": rate * flops / peak,
-        }
+        speed = {"clips_per_s": rate, "peak_gflop_per_s": peak / 1e9, "peak_share": rate * flops / peak}
+        return spent | speed
 
     # ---- checkpoints ----
 

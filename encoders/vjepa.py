@@ -72,17 +72,20 @@ class VJEPA(VideoEncoder):
             return {}
         count = max(1, round(config.jepa_share * len(batch.clip)))
         clip, stem = batch.clip[:count], batch.stem[:count]
-        target = self._target(batch)[:count]
+        target = self._target(batch, count)
         groups = PUBLISHED_MASKS if config.published_masks else (config.masks,)
         losses = [self._masked_loss(stem, target, *sample_masks(masks, clip, config.vit)) for masks in groups]
         return {"vjepa_loss": config.jepa_coef * torch.stack(losses).mean()}
 
     @torch.no_grad()
-    def _target(self, batch: Batch) -> Tensor:
-        """Layer-normed outputs of the teacher at each of L levels, side by side: (B, N, L D)."""
+    def _target(self, batch: Batch, count: int) -> Tensor:
+        """The teacher's layer-normed outputs at each of L levels, side by side, for the first clips: (count, N, L D)."""
         levels, dim = self.config.levels, self.config.vit.dim
         assert self.teacher is not None
-        taught = batch.taught if levels == 1 else self.teacher.encode(self.teacher.embed(batch.clip), levels=levels)
+        if levels == 1:
+            taught = batch.taught[:count]
+        else:
+            taught = self.teacher.encode(self.teacher.embed(batch.clip[:count]), levels=levels)
         return F.layer_norm(taught.unflatten(-1, (levels, dim)), (dim,)).flatten(-2)
 
     def _masked_loss(self, stem: Tensor, target: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:

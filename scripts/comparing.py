@@ -1,11 +1,14 @@
 """Encoders side by side: rollouts of each task once, each encoder pretrained on them, all probed on the same episodes.
 
-What has been made stays in the folder, under a hash of all that it depends on, and is not made again.
+What has been made stays in the folder, under a hash of all that it depends on, and is not made again. A cell is one
+encoder, of one variant and seed, on one task; a cell that fails does not keep the others from being measured.
 """
 
 import hashlib
 import json
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from assemble import GROUPS, RunConfig, choice, load_parts, prepare_encoder
 from corpus import RolloutConfig, Rollouts
 from encoders import Encoder, make_encoder
 from encoders.pretrain import Pretrainer, flops_per_clip
+from envs import make_task
 from rollouts import make_rollouts
 from run_folder import stage_bar
 from subject import Subject
@@ -49,31 +53,43 @@ class CompareConfig(RunConfig):
 Splits = dict[str, tuple[Rollouts, Rollouts]]
 
 
-def compare(configs: list[CompareConfig], checkpoint: Path | None = None) -> list[dict]:
-    """Rows of all suites for each config: an encoder on a task.
+def compare(cells: Sequence[tuple[CompareConfig, str]], checkpoint: Path | None = None) -> tuple[list[dict], list[str]]:
+    """Rows of all suites for each cell.
 
     Args:
-        configs: one for each pair of encoder and task.
+        cells: config and variant: in what it differs from others with its encoder besides task and seed, or "".
         checkpoint: of a run, whose encoder is probed and whose agent plays; None to pretrain encoders.
 
+    Returns:
+        the rows, and a sentence for each cell that failed.
+
     Raises:
-        ValueError: an encoder that sees no pictures, or a suite that does not exist.
+        ValueError: an encoder that sees no pictures, or cannot be made; a suite or a task that does not exist.
     """
-    for config in configs:
-        _check(config)
+    for config, _ in cells:
+        _check(config, checkpoint)
     made: dict[str, tuple[Rollouts, Rollouts]] = {}
-    for config in configs:
+    for config, _ in cells:
         key = _rollouts_key(config)
         if key not in made:
             made[key] = make_rollouts(config, config.rollouts, _rollouts_file(config)).split(config.rollouts.held_out)
-    rows = []
-    for config in configs:
-        others = {c.task: made[_rollouts_key(c)] for c in configs if c.task != config.task and c.seed == config.seed}
-        rows += _cell(config, made[_rollouts_key(config)], others, checkpoint)
-    return rows
+    rows, failures = [], []
+    for config, variant in cells:
+        others = {c.task: made[_rollouts_key(c)] for c, _ in cells if c.task != config.task and c.seed == config.seed}
+        about = {"encoder": choice(config, "encoder"), "variant": variant, "task": config.task, "seed": config.seed}
+        try:
+            found = _cell(config, made[_rollouts_key(config)], others, checkpoint)
+        except ValueError as error:
+            named = (str(value) for value in about.values() if value)
+            failures.append(f"{', '.join(named)}: {error}")
+            print(f"failed: {failures[-1]}", file=sys.stderr)
+            continue
+        rows += [about | row for row in found]
+    return rows, failures
 
 
-def _check(config: CompareConfig) -> None:
+def _check(config: CompareConfig, checkpoint: Path | None) -> None:
+    """Says what is wrong before anything is made."""
     if choice(config, "encoder") == "state":
         raise ValueError("encoder=state reads the simulator's state itself: there is nothing to probe.")
     unknown = set(config.probes) - set(SUITES)
@@ -82,6 +98,11 @@ def _check(config: CompareConfig) -> None:
     longest = config.pretrain.future_steps
     if config.rollouts.decisions < longest:
         raise ValueError(f"rollouts.decisions must be at least pretrain.future_steps={longest}.")
+    if config.env.backend != "warp":
+        raise ValueError(f"Probing needs the worlds of env.backend=warp, got {config.env.backend}.")
+    sentences, device = make_task(config.task).behaviours, cli.check_device(config.device)
+    if checkpoint is None:
+        prepare_encoder(config, make_encoder(config.encoder, 1, 1), sentences, device)
 
 
 def _cell(
@@ -89,9 +110,9 @@ def _cell(
 ) -> list[dict]:
     """Rows of one encoder on one task."""
     name, device = choice(config, "encoder"), cli.check_device(config.device)
-    key = _digest(
-        {"rollouts": _rollouts_key(config), "encoder": _plain(config, "encoder", "encoder_from", "pretrain", "run")}
-    )
+    made_of = _plain(config, "encoder", "encoder_from", "pretrain", "run")
+    named = [config.run, config.encoder_from, *(getattr(config.encoder, key, "") for key in ("source", "teacher"))]
+    key = _digest({"rollouts": _rollouts_key(config), "encoder": made_of} | _stamps(named))
     folder = Path(config.folder) / "cells" / f"{config.task}-{name}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     if checkpoint is None:
@@ -116,7 +137,7 @@ def _cell(
         for suite in config.probes or SUITES:
             rows += _suite(config, suite, subject)
             bar.update()
-    return [{"encoder": name, "task": config.task, "seed": config.seed} | row for row in rows]
+    return rows
 
 
 def _suite(config: CompareConfig, suite: str, subject: Subject) -> list[dict]:
@@ -213,7 +234,18 @@ def _rollouts_file(config: CompareConfig) -> Path:
 
 
 def _rollouts_key(config: CompareConfig) -> str:
-    return _digest(_plain(config, "task", "seed", "env", "rollouts", "run"))
+    return _digest(_plain(config, "task", "seed", "env", "rollouts", "run") | _stamps([config.run]))
+
+
+def _stamps(named: Sequence[str]) -> dict[str, Any]:
+    """Sizes and times of the files behind names of runs and checkpoints: a name alone would outlive its content."""
+    stamps = {}
+    for name in filter(None, named):
+        path = Path(name)
+        checkpoint = path / "checkpoints" / "last.pt"
+        files = [checkpoint] if checkpoint.is_file() else sorted(path.glob("*")) if path.is_dir() else [path]
+        stamps[name] = [[file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()]
+    return {"stamps": stamps} if stamps else {}
 
 
 def _plain(config: CompareConfig, *keys: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ Act = Callable[[Tensor, Tensor], Tensor]
 POLICIES = ("random", "noise", "medium", "expert")
 """Uniform actions, actions correlated in time, a half-trained agent, a trained one."""
 
-_SEED = 40_000  # added to the run's seed, so that no rollout repeats a training or evaluation episode
+_SEED, _SEED_STEP = 39_001, 1000  # so that no rollout repeats another seed's, or a training or evaluation episode
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RolloutConfig:
     episodes: int = 32
     """Episodes of each policy, E."""
     decisions: int = 250
-    """Decisions of an episode, T."""
+    """Decisions of an episode, T; the task's whole episode where that is shorter."""
     held_out: float = 0.25
     """Share of the episodes that only score probes."""
     noise: float = 0.2
@@ -117,10 +117,10 @@ class Rollouts:
 
     def split(self, held_out: float) -> tuple["Rollouts", "Rollouts"]:
         """Episodes to learn from and episodes to score on, the last ones of each policy."""
-        place = torch.cat([torch.linspace(0, 1, int(count) + 1)[:-1] for count in self.policy.bincount() if count])
-        order = self.policy.argsort(stable=True)
         last = torch.zeros(len(self), dtype=torch.bool)
-        last[order] = place >= 1 - held_out - 1e-6
+        for policy in self.policy.unique():
+            own = (self.policy == policy).nonzero().squeeze(1)
+            last[own[len(own) - max(1, round(held_out * len(own))) :]] = True
         return self.pick(~last), self.pick(last)
 
     def targets(self) -> tuple[list[str], Tensor]:
@@ -209,17 +209,14 @@ def collect(
         tick: called after each decision of all worlds.
 
     Raises:
-        ValueError: an episode would be longer than the task's, or mujoco_warp does not simulate.
+        ValueError: mujoco_warp does not simulate.
     """
     parts, facts, returns = [], None, []
+    seed = _SEED + _SEED_STEP * config.seed
     for index, name in enumerate(rollouts.policies):
-        env = build_warp(config, rollouts.episodes, config.seed + _SEED + index, ("pixels", "state", "behaviour"))
-        if rollouts.decisions > env.episode_steps:
-            raise ValueError(
-                f"rollouts.decisions={rollouts.decisions}: an episode of {config.task} has {env.episode_steps} "
-                f"decisions at env.action_repeat={config.env.action_repeat}."
-            )
-        torch.manual_seed(config.seed + _SEED + index)
+        env = build_warp(config, rollouts.episodes, seed + index, ("pixels", "state", "behaviour"))
+        rollouts = replace(rollouts, decisions=min(rollouts.decisions, env.episode_steps))
+        torch.manual_seed(seed + index)
         columns, broken = _play(env, config, rollouts, name, policies.get(name), tick)
         columns["policy"] = torch.full((rollouts.episodes,), index)
         kept = {key: value[~broken] for key, value in columns.items()}

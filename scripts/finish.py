@@ -95,11 +95,13 @@ def _summary(config: TrainConfig, parts: Parts, trainer: Trainer, results: dict,
         summary[f"{name}_return_ci95"] = interval(returns)
         summary[f"{name}_returns"] = returns
     wall_time = {name: round(seconds, 1) for name, seconds in trainer.wall_time.items()}
+    pretrainer = trainer.pretrainer
     return summary | {
         "eval_episodes": config.eval_episodes,
         "env_frames": trainer.env_frames,
         "updates": trainer.updates,
         "repaired_worlds": parts.env.counters["repaired_worlds"],
+        "throughput": pretrainer.throughput(trainer.encoder_training.sample) if pretrainer else {},
         "wall_time_s": wall_time | {"total": round(sum(wall_time.values()), 1)},
         "hardware": hardware(config.device),
         "versions": versions(),

@@ -243,7 +243,7 @@ def _probe(config: TrainConfig, encoder, pretrainer: Pretrainer, replay: Replay)
 
 def print_throughput(speed: dict[str, float]) -> None:
     """Says how fast training went; nothing if it was too short to tell."""
-    if speed:
+    if "clips_per_s" in speed:
         print(
             f"Pretraining: {speed['clips_per_s']:,.0f} clips/s, {speed['gflop_per_clip']:.2f} GFLOP each, "
             f"{speed['peak_share']:.0%} of the {speed['peak_gflop_per_s']:,.0f} GFLOP/s of a matrix product here."

@@ -2,12 +2,16 @@
 
     python scripts/probe.py encoder=vjepa,videomae,random,pixels task=cartpole-swingup,reacher-easy out=rows.json
     python scripts/probe.py encoder=vjepa,random task=walker-walk probes=state,dynamics pretrain.steps=1000
+    python scripts/probe.py encoder=vjepa encoder.jepa_coef=0,1 task=walker-walk seed=1,2,3
+
+These make rollouts of each task, pretrain each encoder on them for equally many steps and batches (with
+pretrain.tflop, for equally many operations), and probe all on the same held-out episodes; the folder keeps what is
+done, and the same command goes on from there. Any field can be a list; tables show means over seeds, rows each seed.
+
     python scripts/probe.py run=runs/demo
     python scripts/probe.py run=runs/demo probes=state,recognition,anomaly
 
-The first two make rollouts of each task, pretrain each encoder on them for equally many steps and batches, and
-probe all on the same held-out episodes; the folder keeps what is done, and the same command goes on from there.
-The third probes a run's encoder for the simulator's state, beside the same network untrained and raw pixels:
+The first probes a run's encoder for the simulator's state, beside the same network untrained and raw pixels:
 probes learn from the run's replay and are scored on fresh episodes. Fields not given are those of the run.
 """
 
@@ -24,7 +28,7 @@ from agents.replay import Replay
 from assemble import GROUPS, checkpoint_of, choice, load_parts
 from cells import Axes, combinations, read_axes
 from comparing import CompareConfig, compare
-from probing import print_comparison, print_probes, probe_table
+from probing import over_seeds, over_tasks, print_comparison, print_probes, probe_table
 from rows import check_out, write_rows
 from viz.probes import write_probes
 
@@ -35,11 +39,27 @@ def run(config: CompareConfig, axes: Axes) -> None:
     if config.run and config.probes in ((), ("state",)):
         _probe_run(config)
         return
-    configs = [config] if config.run else [cli.compose(CompareConfig, GROUPS, one) for one in combinations(axes)]
-    rows = compare(configs, checkpoint_of(config.run) if config.run else None)
-    print_comparison(rows)
-    print(f"Figure: {write_probes(Path(config.folder) / 'probes.html', rows)}")
-    write_rows(config.out, rows)
+    cells = [(config, "")] if config.run else _cells(axes)
+    rows, failures = compare(cells, checkpoint_of(config.run) if config.run else None)
+    if rows:
+        shown = over_seeds(rows)
+        shown += over_tasks(shown)
+        print_comparison(shown)
+        print(f"Figure: {write_probes(Path(config.folder) / 'probes.html', shown)}")
+        write_rows(config.out, rows)
+    if failures:
+        print(f"{len(failures)} of {len(cells)} failed; the same command tries them again.", file=sys.stderr)
+        sys.exit(1)
+
+
+def _cells(axes: Axes) -> list[tuple[CompareConfig, str]]:
+    """The config of each combination, and in what it differs besides encoder, task and seed."""
+    named = [key for key in axes if len(axes[key]) > 1 and key not in ("encoder", "task", "seed")]
+    cells = []
+    for arguments in combinations(axes):
+        variant = [text.removeprefix("encoder.") for text in arguments if text.partition("=")[0] in named]
+        cells.append((cli.compose(CompareConfig, GROUPS, arguments), ", ".join(variant)))
+    return cells
 
 
 def _probe_run(config: CompareConfig) -> None:
@@ -65,11 +85,14 @@ def main(arguments: Sequence[str]) -> None:
     # A list of suites is one setting, not several grids.
     named = [re.sub(r"^probes=([\w,]+)$", r"probes=[\1]", text) for text in arguments]
     axes = read_axes(named)
+    lists = [key for key in axes if len(axes[key]) > 1 and "run" in axes]
 
     def probe(config: CompareConfig) -> None:
+        if lists:
+            raise ValueError(f"run= names the one run that is probed: give {', '.join(lists)} one value.")
         run(config, axes)
 
-    cli.main(probe, CompareConfig, GROUPS, base="run", argv=combinations(axes)[0])
+    cli.main(probe, CompareConfig, GROUPS, base="run", argv=[] if lists else combinations(axes)[0])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The probe table: what an encoder's features know of the simulator's state, on held-out episodes."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from functools import partial
@@ -140,6 +141,44 @@ def print_probes(rows: list[dict]) -> None:
     names = {"effective_rank": "effective rank", "feature_std": "feature std"}
     lines = [{"what": text} | {e: last[e][key] for e in encoders} for key, text in names.items()]
     print_table(lines, _headed(["what"], encoders))
+
+
+def over_seeds(rows: Sequence[dict]) -> list[dict]:
+    """One row for all seeds of a cell, named by encoder and variant: the mean score.
+
+    Its interval reaches from the lowest to the highest end of the seeds' own.
+    """
+    found: dict[tuple, list[dict]] = {}
+    for row in rows:
+        named = ", ".join(filter(None, (row["encoder"], row.get("variant"))))
+        place = {"encoder": named} | {key: row[key] for key in ("task", "suite", "probe", "target")}
+        found.setdefault(tuple(place.items()), []).append(row)
+    pooled = []
+    for place, own in found.items():
+        row = dict(place) | {"score": statistics.fmean(one["score"] for one in own)}
+        if all("low" in one for one in own):
+            row |= {"low": min(one["low"] for one in own), "high": max(one["high"] for one in own)}
+        pooled.append(row)
+    return pooled
+
+
+def over_tasks(rows: Sequence[dict]) -> list[dict]:
+    """Means over tasks of each encoder's mean R2 of the state, where there are several tasks: `over_seeds` rows.
+
+    Tasks are independent, so the lengths of their intervals to each side add up in quadrature.
+    """
+    means = [row for row in rows if row["suite"] == "state" and row["target"] == "mean"]
+    tasks = {row["task"] for row in means}
+    pooled = []
+    for encoder, probe in dict.fromkeys((row["encoder"], row["probe"]) for row in means):
+        own = [row for row in means if (row["encoder"], row["probe"]) == (encoder, probe)]
+        if len(tasks) < 2 or len(own) < len(tasks):
+            continue
+        score, count = statistics.fmean(row["score"] for row in own), len(own)
+        down, up = (math.hypot(*(row[end] - row["score"] for row in own)) / count for end in ("low", "high"))
+        about = {"encoder": encoder, "task": f"all {count} tasks", "suite": "state", "probe": probe, "target": "mean"}
+        pooled.append(about | {"score": score, "low": score - down, "high": score + up})
+    return pooled
 
 
 def print_comparison(rows: list[dict]) -> None:

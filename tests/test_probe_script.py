@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from corpus import RolloutConfig, Rollouts
-from probing import print_comparison
+from probing import over_seeds, over_tasks, print_comparison
 from viz.probes import write_probes
 
 pytestmark = pytest.mark.timeout(600)
@@ -81,12 +81,64 @@ def test_mistakes_are_named_before_anything_is_made(monkeypatch, capsys, tmp_pat
         ("probes=state,dynamic", "expected some of state"),
         ("encoder=vjepa,state", "nothing to probe"),
         ("encoder=vjepa,rndom", "rndom"),
+        ("task=cartpole-swingup,walker-wlk", "walker-walk"),
+        ("encoder=random,pretrained", "encoder.source"),
+        ("run=a,b", "give run one value"),
         ("rollouts.policies=[noise,export]", "expected some of random"),
     ):
         assert call("probe", f"folder={folder}", argument, monkeypatch=monkeypatch) == 2
         errors = capsys.readouterr().err.strip().splitlines()
         assert len(errors) == 1 and answer in errors[0], errors
     assert not folder.exists()
+
+
+def test_a_cell_that_fails_leaves_the_others(monkeypatch, capsys, tmp_path) -> None:
+    out = tmp_path / "rows.json"
+    grid = ("task=cartpole-swingup", "encoder=vjepa,random", "probes=state", f"folder={tmp_path}", f"out={out}")
+    collapse = ("pretrain.min_effective_rank=1000",)
+    assert call("probe", *grid, *SMALL, *collapse, monkeypatch=monkeypatch) == 1
+    errors = capsys.readouterr().err
+    assert "failed: vjepa, cartpole-swingup, 1: The encoder has collapsed" in errors and "1 of 2 failed" in errors
+    assert {row["encoder"] for row in json.loads(out.read_text())} == {"random"}
+
+
+def test_variants_and_seeds_are_told_apart(monkeypatch, capsys, tmp_path) -> None:
+    out = tmp_path / "rows.json"
+    grid = ("task=cartpole-swingup", "encoder=vjepa", "encoder.jepa_coef=0,1", "seed=1,2")
+    few = ("rollouts.policies=[noise]", "rollouts.episodes=2", "pretrain.tflop=0.012", "probes=state")
+    arguments = (*grid, *SMALL, *few, f"folder={tmp_path}", f"out={out}")
+    assert call("probe", *arguments, monkeypatch=monkeypatch) == 0, capsys.readouterr().err
+    rows = json.loads(out.read_text())
+    cells = {(row["task"], row["variant"], row["seed"]) for row in rows}
+    assert len(cells) == 4 and {variant for _, variant, _ in cells} == {"jepa_coef=0", "jepa_coef=1"}
+    printed = capsys.readouterr().out
+    assert "vjepa, jepa_coef=0" in printed
+    # Without masks a clip costs less, so equal compute buys more of them.
+    clips = {row["variant"]: row["score"] for row in rows if row["target"] == "clips"}
+    tflop = [row["score"] for row in rows if row["target"] == "TFLOP"]
+    assert clips["jepa_coef=0"] > clips["jepa_coef=1"] > 0
+    assert max(tflop) < 1.5 * min(tflop)
+
+
+def test_seeds_and_tasks_by_hand() -> None:
+    rows = [
+        row("vjepa", 0.5, low=0.4, high=0.6, seed=1, target="mean"),
+        row("vjepa", 0.7, low=0.5, high=0.8, seed=2, target="mean"),
+        row("vjepa", 0.2, low=-0.1, high=0.3, seed=1, target="mean", task="walker-walk"),
+        row("vjepa", 0.9, seed=1, target="mean", variant="jepa_coef=0"),
+    ]
+    pooled = over_seeds(rows)
+    assert [(one["encoder"], one["task"]) for one in pooled] == [
+        ("vjepa", "cartpole-swingup"),
+        ("vjepa", "walker-walk"),
+        ("vjepa, jepa_coef=0", "cartpole-swingup"),
+    ]
+    assert pooled[0]["score"] == pytest.approx(0.6) and (pooled[0]["low"], pooled[0]["high"]) == (0.4, 0.8)
+    assert "low" not in pooled[2]
+    (mean,) = over_tasks(pooled)  # the variant was not measured on both tasks
+    assert mean["task"] == "all 2 tasks" and mean["score"] == pytest.approx(0.4)
+    assert mean["low"] == pytest.approx(0.4 - (0.2**2 + 0.3**2) ** 0.5 / 2)
+    assert mean["high"] == pytest.approx(0.4 + (0.2**2 + 0.1**2) ** 0.5 / 2)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +169,7 @@ def test_rollouts_are_of_the_worlds_that_the_config_describes(monkeypatch, capsy
 
 def test_rollouts_hold_what_was_asked_for(rollouts) -> None:
     assert len(rollouts) == 8 and rollouts.steps == 6
+    assert [len(part) for part in rollouts.pick(rollouts.episode % 4 < 2).split(0.25)] == [2, 2]  # never none
     assert rollouts.facts.policies == ("random", "noise") and len(rollouts.facts.returns) == 2
     assert rollouts.policy.tolist() == [0] * 4 + [1] * 4
     train, test = rollouts.split(0.25)

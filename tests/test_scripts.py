@@ -211,6 +211,16 @@ def test_probe(scripts: Scripts, smoke: Path, tmp_path: Path) -> None:
     assert all(row["effective_rank"] >= 1 and row["feature_std"] > 0 for row in rows)
 
 
+def test_suites_of_a_run(scripts: Scripts, smoke: Path, tmp_path: Path) -> None:
+    out, few = tmp_path / "rows.json", ("rollouts.policies=[noise,expert]", "rollouts.episodes=2", "probe.rows=200")
+    # An episode has fewer decisions than a corpus takes by default: then it takes whole episodes.
+    small = (*few, "env.action_repeat=50", "probe.held_out_rows=100", "probe.resamples=20")
+    scripts.succeed("probe", f"run={smoke}", "probes=state,dynamics", f"folder={tmp_path}", f"out={out}", *small)
+    rows = read_rows(out)
+    assert {(row["encoder"], row["suite"]) for row in rows} == {("vjepa", "state"), ("vjepa", "dynamics")}
+    assert {row["probe"] for row in rows} == {"linear", "mlp", "attentive", "features", "predictor"}
+
+
 def test_pretrain_and_train_from_there(scripts: Scripts, pretrained: Path, tmp_path: Path) -> None:
     assert {row["encoder"] for row in read_rows(Path(f"{pretrained}.json"))} == {"vjepa", "untrained", "pixels"}
     folder = shutil.copytree(pretrained, tmp_path / "agent")

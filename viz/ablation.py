@@ -14,14 +14,12 @@ from viz.chart import Series, line_chart, running_mean, short_number
 from viz.grid import Cell, by_arm, by_task, pooled, read_grid
 from viz.grid_tables import compute_table, equal_compute, probe_tables, run_table, score_text, shared_facts
 from viz.results import facts, missing
-from viz.style import page
+from viz.style import SERIES_COLORS, SERIES_CSS, page
 from viz.video import replacing
 
-_COLORS = (1, 2, 3, 4, 6, 7, 8, 9)  # 5 is the grey of what is compared with
-_CSS = """
-:root { --c6: #b81b5e; --c7: #8a6d00; --c8: #2b7c96; --c9: #6b4a3a; }
-@media (prefers-color-scheme: dark) { :root { --c6: #ff86b3; --c7: #d9bb3c; --c8: #7fd0e6; --c9: #c9a592; } }
-.c6 { color: var(--c6); } .c7 { color: var(--c7); } .c8 { color: var(--c8); } .c9 { color: var(--c9); }
+_CSS = (
+    SERIES_CSS
+    + """
 .frame .band { fill: currentColor; stroke: none; opacity: .14; }
 .frame .dashes { stroke-dasharray: 5 5; opacity: .75; }
 h3 + .scores { margin-top: 14px; }
@@ -29,6 +27,7 @@ h3 + .scores { margin-top: 14px; }
 td a { color: inherit; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 """
+)
 _SMOOTHED = 10  # lines of metrics.jsonl
 _PLACES = 120
 
@@ -54,7 +53,7 @@ def write_ablation(folder: Path | str) -> Path:
 
 def render_ablation(name: str, cells: Sequence[Cell]) -> str:
     """The page as HTML."""
-    colors = {arm: _COLORS[index % len(_COLORS)] for index, arm in enumerate(by_arm(cells))}
+    colors = {arm: SERIES_COLORS[index % len(SERIES_COLORS)] for index, arm in enumerate(by_arm(cells))}
     body = "".join(
         (
             _header(name, cells),

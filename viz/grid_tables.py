@@ -61,16 +61,18 @@ def _probe_table(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
 
 
 def compute_table(cells: Sequence[Cell]) -> str:
-    """For each arm the mean wall time of its finished runs by stage, and updates per second of training."""
+    """For each arm the mean wall time of its finished runs by stage, updates per second of training, and what its
+    encoder's own objective took: operations (10^12) and clips per second."""
     times = {cell.name: _seconds(cell) for cell in cells}
     stages = list(dict.fromkeys(stage for known in times.values() for stage in known if stage != "total"))
     rows = []
     for arm, own in by_arm(cells).items():
         means = [mean(times[cell.name].get(stage) for cell in own) for stage in [*stages, "total"]]
-        rate = mean(_rate(cell, times[cell.name]) for cell in own)
+        rates = [mean(_rate(cell, times[cell.name]) for cell in own)]
+        rates += [mean(_of_encoder(cell, key) for cell in own) for key in ("tflop", "clips_per_s")]
         texts = ["" if value is None else f"{value / 60:.1f}" for value in means]
-        rows.append([escape(arm), str(len(own)), *texts, "" if rate is None else short_number(rate)])
-    return table(["", "runs", *stages, "total", "updates/s"], rows)
+        rows.append([escape(arm), str(len(own)), *texts, *("" if x is None else short_number(x) for x in rates)])
+    return table(["", "runs", *stages, "total", "updates/s", "encoder TFLOP", "clips/s"], rows)
 
 
 def equal_compute(cells: Sequence[Cell]) -> str:
@@ -129,6 +131,11 @@ def _seconds(cell: Cell) -> dict[str, float]:
 def _rate(cell: Cell, times: dict[str, float]) -> float | None:
     updates, seconds = cell.total("updates"), times.get("train")
     return updates / seconds if updates and seconds else None
+
+
+def _of_encoder(cell: Cell, key: str) -> float | None:
+    known = cell.summary.get("throughput")
+    return number(known.get(key)) if isinstance(known, dict) else None
 
 
 def _progress(cell: Cell) -> str:

@@ -7,19 +7,18 @@ from typing import Any
 
 from viz.chart import short_number
 from viz.run_folder import number
-from viz.style import page
+from viz.style import SERIES_COLORS, SERIES_CSS, page
 from viz.video import replacing
 
-_COLORS = (1, 2, 3, 4, 6, 7, 8, 9)  # 5 is the grey of what is compared with
-_CSS = """
-:root { --c6: #b81b5e; --c7: #8a6d00; --c8: #2b7c96; --c9: #6b4a3a; }
-@media (prefers-color-scheme: dark) { :root { --c6: #ff86b3; --c7: #d9bb3c; --c8: #7fd0e6; --c9: #c9a592; } }
-.c6 { color: var(--c6); } .c7 { color: var(--c7); } .c8 { color: var(--c8); } .c9 { color: var(--c9); }
+_CSS = (
+    SERIES_CSS
+    + """
 .scores.dots { grid-template-columns: max-content minmax(120px, 1fr); gap: 4px 14px; }
 .dots .track { background: none; } .dots .track .mean { width: 11px; height: 11px; }
 .dots .axis { margin-top: 0; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 """
+)
 _TEXTS = {
     "state": "Held-out R² of probes that read the simulator's state from the newest frame's features: 1 is exact.",
     "recognition": "Share of clips whose policy, behaviour or task is told rightly; chance is the commonest class.",
@@ -55,7 +54,7 @@ def render_probes(rows: Sequence[dict[str, Any]]) -> str:
     """The page as HTML."""
     encoders = list(dict.fromkeys(str(row["encoder"]) for row in rows))
     tasks, suites = (list(dict.fromkeys(str(row[key]) for row in rows)) for key in ("task", "suite"))
-    colors = {name: _COLORS[index % len(_COLORS)] for index, name in enumerate(encoders)}
+    colors = {name: SERIES_COLORS[index % len(SERIES_COLORS)] for index, name in enumerate(encoders)}
     keys = "".join(f'<li><i class="key dots c{colors[name]}"></i>{escape(name)}</li>' for name in encoders)
     body = "".join(_suite(suite, [row for row in rows if row["suite"] == suite], colors) for suite in suites)
     header = (

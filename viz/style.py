@@ -2,6 +2,16 @@
 
 from html import escape
 
+SERIES_COLORS = (1, 2, 3, 4, 6, 7, 8, 9)
+"""Classes c1, c2, ... of what is compared; 5 is the grey of what it is compared with."""
+
+SERIES_CSS = """
+:root { --c6: #b81b5e; --c7: #8a6d00; --c8: #2b7c96; --c9: #6b4a3a; }
+@media (prefers-color-scheme: dark) { :root { --c6: #ff86b3; --c7: #d9bb3c; --c8: #7fd0e6; --c9: #c9a592; } }
+.c6 { color: var(--c6); } .c7 { color: var(--c7); } .c8 { color: var(--c8); } .c9 { color: var(--c9); }
+"""
+"""More colours than a run's report needs."""
+
 CSS = """
 :root { color-scheme: light dark; --bg: #f7f6f3; --card: #fff; --ink: #1d1c1a; --muted: #66625c; --line:
   #e4e0d9; --c1: #0a62c4; --c2: #c2500a; --c3: #0b7f63; --c4: #8443bd; --level: #77726b; }

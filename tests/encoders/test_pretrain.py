@@ -218,6 +218,7 @@ def test_throughput_is_that_of_the_steps() -> None:
     list(trainer.train(sample, 6, 1e-3))
     found = trainer.throughput(sample)
     assert found["clips_per_s"] == pytest.approx(4 * 2 * 16 / trainer._seconds)
+    assert found["tflop"] == pytest.approx(6 * 2 * 16 * found["gflop_per_clip"] / 1e3)
     expected = found["clips_per_s"] * found["gflop_per_clip"] / found["peak_gflop_per_s"]
     assert 0 < found["peak_share"] == pytest.approx(expected)
     assert peak_flops(torch.device("cpu"), seconds=0.05) > 1e8

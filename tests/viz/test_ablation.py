@@ -88,6 +88,7 @@ def _run(
         summary |= {"eval_return_mean": score, "eval_return_ci95": [score - 9, score + 9]}
         summary |= {"updates": updates, "env_frames": 4000, "git_commit": "0123abc", "command": "python train.py"}
         summary |= {"wall_time_s": {"setup": 30.0, "train": 200.0, "total": 240.0}, "hardware": {"threads": seed}}
+        summary |= {"throughput": {"tflop": 3.25, "clips_per_s": 321.0}}
         (path / "summary.json").write_text(json.dumps(summary))
     return path
 
@@ -118,6 +119,8 @@ def test_a_finished_grid_shows_its_numbers(grid):
         "raw pixels",
         "0.54",
         "4.0",  # minutes
+        "3.25",  # TFLOP of the encoder's own objective
+        "321",  # its clips a second
         "python train.py",
         "1, 2, 3",  # threads of the three seeds
     ):
@@ -216,7 +219,7 @@ def test_what_a_run_holds_cannot_become_markup(grid):
     path = next(grid.glob("*vjepa-1"))
     summary = json.loads((path / "summary.json").read_text())
     summary |= {"probes": [{"encoder": "vjepa", "probe": evil, "target": evil, "r2": 1.0}], "command": evil}
-    summary |= {"wall_time_s": {evil: 3.0}, "hardware": {evil: evil}, "versions": evil}
+    summary |= {"wall_time_s": {evil: 3.0}, "hardware": {evil: evil}, "versions": evil, "throughput": evil}
     (path / "summary.json").write_text(json.dumps(summary))
     (path / "config.yaml").write_text(json.dumps({"task": evil, "encoder": {"name": evil}, "seed": evil}))
     (path / "failure.txt").write_text(evil)
