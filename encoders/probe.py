@@ -1,7 +1,7 @@
 """What features know: probes to the simulator's state, effective rank, spread."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,26 +54,28 @@ def linear_probe(
 
 def linear_predictions(config: ProbeConfig, features: Tensor, target: Tensor, test_features: Tensor) -> Tensor:
     """What ridge regression, fitted on features (N, D) and targets (N, K), says of test features (M, D): (M, K)."""
-    x, scale = standardise(features, features)[0], target.std(0).clamp(min=1e-6)
+    x, test_x = standardise(features, test_features)
+    scale = target.std(0).clamp(min=1e-6)
     y = (target - target.mean(0)) / scale
     learned, kept = held_back(len(x))
-    best_score, best_ridge = -torch.inf, config.ridge[0]
-    for ridge in config.ridge if len(kept) else ():
-        score = float(r2(x[kept] @ _ridge(x[learned], y[learned], ridge), y[kept]).mean())
-        if score > best_score:
-            best_score, best_ridge = score, ridge
-    x, test_x = standardise(features, test_features)
-    return test_x @ _ridge(x, y, best_ridge) * scale + target.mean(0)
+    best = config.ridge[0]
+    if len(kept) and len(config.ridge) > 1:
+        weights = _ridge(x[learned], y[learned], config.ridge)
+        scores = [float(r2(x[kept] @ weight, y[kept]).mean()) for weight in weights]
+        best = config.ridge[scores.index(max(scores))]
+    (weight,) = _ridge(x, y, (best,))
+    return test_x @ weight * scale + target.mean(0)
 
 
-def _ridge(x: Tensor, y: Tensor, penalty: float) -> Tensor:
-    if x.shape[1] <= x.shape[0]:
-        gram = x.T @ x
-        gram.diagonal().add_(penalty)
-        return torch.linalg.solve(gram, x.T @ y)
-    gram = x @ x.T  # more features than rows, as with raw pixels: the smaller system gives the same answer
-    gram.diagonal().add_(penalty)
-    return x.T @ torch.linalg.solve(gram, y)
+def _ridge(x: Tensor, y: Tensor, penalties: Sequence[float]) -> Iterator[Tensor]:
+    """Weights (D, K) of ridge regression from x (N, D) to y (N, K), for each penalty."""
+    wide = x.shape[1] > x.shape[0]  # as with raw pixels: the smaller system gives the same answer
+    gram, right = (x @ x.T, y) if wide else (x.T @ x, x.T @ y)
+    diagonal = gram.diagonal().clone()
+    for penalty in penalties:
+        gram.diagonal().copy_(diagonal + penalty)
+        solution = torch.linalg.solve(gram, right)
+        yield x.T @ solution if wide else solution
 
 
 def mlp_predictions(config: ProbeConfig, features: Tensor, target: Tensor, test_features: Tensor) -> Tensor:

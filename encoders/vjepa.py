@@ -79,7 +79,7 @@ class VJEPA(VideoEncoder):
 
     @torch.no_grad()
     def _target(self, batch: Batch, count: int) -> Tensor:
-        """The teacher's layer-normed outputs at each of L levels, side by side, for the first clips: (count, N, L D)."""
+        """The teacher's layer-normed outputs at each of L levels, side by side, of the first clips: (count, N, L D)."""
         levels, dim = self.config.levels, self.config.vit.dim
         assert self.teacher is not None
         if levels == 1:

@@ -131,6 +131,7 @@ def _cell(
         render=config.env.render,
         device=device,
         folder=folder,
+        env=config.env,
     )
     rows = [{"suite": "pretraining", "probe": "cost", "target": what, "score": cost} for what, cost in costs.items()]
     with stage_bar(f"{name}, {config.task}", len(config.probes or SUITES)) as bar:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from assemble import EnvConfig
 from corpus import Rollouts
 from encoders import Encoder
 from encoders.probe import ProbeConfig
@@ -34,6 +35,8 @@ class Subject:
     device: torch.device
     folder: Path
     """Where tokens are exported to."""
+    env: EnvConfig
+    """The worlds that the rollouts were made in."""
     _encoded: dict[int, Tensor] = field(default_factory=dict)
 
     def features(self, rollouts: Rollouts) -> Tensor:
@@ -97,6 +100,12 @@ class Drawn:
     def tokens(self) -> Tensor:
         """(N, tokens, D) float16."""
         return self.subject.read(self.subject.encoder.tokens, self.rollouts, self.episode, self.step)
+
+    @property
+    def newest_tokens(self) -> Tensor:
+        """The tokens of the newest tubelet, one after another: (N, rows * columns * D) float32."""
+        _, rows, columns = self.subject.encoder.token_grid
+        return self.tokens[:, -rows * columns :].flatten(1).float()
 
     def of(self, values: Tensor) -> Tensor:
         """The rows of values (E, T + 1, ...), on the device."""

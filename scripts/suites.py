@@ -5,8 +5,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from corpus import Rollouts
 from encoders.probe import effective_rank, linear_predictions, mlp_predictions, r2
-from encoders.probes.anomaly import auroc, pairwise_accuracy, surprise
+from encoders.probes.anomaly import (
+    Expectation,
+    auroc,
+    fit_expectation,
+    movie_starts,
+    pairwise_accuracy,
+    surprise,
+    surprise_across,
+)
 from encoders.probes.attentive import attentive_predictions
 from encoders.probes.bootstrap import Score, bootstrap, weighted_mean
 from encoders.probes.dynamics import HORIZONS, prediction_errors
@@ -14,13 +23,14 @@ from encoders.probes.frontend import export_tokens, fit_captioner
 from encoders.probes.recognition import correct, logistic_predictions, majority
 from encoders.probes.retrieval import RANKS, clip_to_clip, sentence_similarity, text_to_clip
 from encoders.text import SentenceEncoder
-from envs.violations import VIOLATIONS, Stage
+from envs.violations import HIDDEN, Movie, Pair, Stage
 from subject import Drawn, Subject
 
 _EXPORTED = 64  # clips whose tokens are written for a language model
 _RANK_ROWS = 1000
 _CALM, _AFTER = 4, 16  # decisions of a movie between its first whole clip and the violation, and from there on
 _GALLERY = 1000  # clips that are searched
+_FAR = 10**6  # between the numbers of one corpus's episodes and the next one's
 
 
 def rows_of(probe: str, targets: list[str], scores: Tensor) -> list[dict]:
@@ -38,7 +48,7 @@ def _scored(subject: Subject, probe: str, targets: list[str], score: Score, epis
 
 
 def state(subject: Subject) -> list[dict]:
-    """R2 of linear, MLP and attentive probes to positions, angles and velocities."""
+    """R2 of linear, MLP and attentive probes to positions, angles and velocities, and of a linear one on tokens."""
     train, test = subject.drawn(lambda rollouts: rollouts.in_view if subject.in_view else None)
     names, values = train.rollouts.targets()
     y, test_y = train.of(values), test.of(test.rollouts.targets()[1])
@@ -49,6 +59,7 @@ def state(subject: Subject) -> list[dict]:
         "linear": linear_predictions(subject.config, train.features, y, test.features),
         "mlp": mlp_predictions(subject.config, train.features, y, test.features),
         "attentive": attentive_predictions(subject.config, train.tokens, y, test.tokens),
+        "linear on tokens": linear_predictions(subject.config, train.newest_tokens, y, test.newest_tokens),
     }
     rows = []
     for probe, guess in predicted.items():
@@ -111,7 +122,7 @@ def _tasks(subject: Subject) -> list[dict]:
             features[part].append(subject.read(subject.encoder, rollouts, episode, step).float())
             tokens[part].append(subject.read(subject.encoder.tokens, rollouts, episode, step))
             label[part].append(torch.full((len(episode),), index, device=subject.device))
-        episodes.append(episode + 10**6 * index)  # the held-out part's, which came last
+        episodes.append(episode + index * _FAR)  # the held-out part's, which came last
     x, test_x = (torch.cat(parts) for parts in features)
     seen, test_seen = (torch.cat(parts) for parts in tokens)
     labels = [torch.cat(parts) for parts in label]
@@ -126,29 +137,49 @@ def _tasks(subject: Subject) -> list[dict]:
 
 
 def retrieval(subject: Subject) -> list[dict]:
-    """Recall of clips of the same behaviour, by a clip and by its sentence, beside that of a random order."""
-    sentences = subject.train.facts.behaviours
-    if not sentences:
+    """Recall of clips of the same behaviour, by a clip and by its sentence, beside that of a random order.
+
+    The gallery holds clips of all tasks that are compared; what is asked for is of the subject's own.
+    """
+    if not subject.train.facts.behaviours:
         return []
-    train, test = subject.drawn(lambda rollouts: rollouts.behaviour >= 0)
-    test = Drawn(subject, test.rollouts, *subject.some(test.rollouts, _GALLERY, test.rollouts.behaviour >= 0))
-    label, episode = test.of(test.rollouts.behaviour), test.episode.to(subject.device)
+    pairs = [(subject.train, subject.test), *subject.others.values()]
+    pairs = [pair for pair in pairs if pair[0].facts.behaviours]
+    learned, _, said = _described(subject, [train for train, _ in pairs], subject.config.rows)
+    features, episode, label = _described(subject, [test for _, test in pairs], _GALLERY)
     targets = [f"recall at {k}" for k in RANKS]
-    hits, chances = clip_to_clip(train.features, test.features, label, episode)
-    asked = ~hits.isnan().any(1)
+    hits, chances = clip_to_clip(learned, features, label, episode)
+    asked = (label < len(subject.train.facts.behaviours)) & ~hits.isnan().any(1)
     rows = []
     for probe, values in (("clip to clip", hits), ("clip to clip, chance", chances)):
         rows += _scored(subject, probe, targets, weighted_mean(values[asked]), episode[asked]) if asked.any() else []
-    vectors = sentence_vectors(sentences)
+    vectors = sentence_vectors(tuple(one for train, _ in pairs for one in train.facts.behaviours))
     if vectors is None:
         return rows
-    said = train.of(train.rollouts.behaviour)
-    likeness = sentence_similarity(subject.config, train.features, said, test.features, vectors.to(subject.device))
+    likeness = sentence_similarity(subject.config, learned, said, features, vectors.to(subject.device))
+    likeness = likeness[: len(subject.train.facts.behaviours)]
     for probe, which in (("text to clip", 0), ("text to clip, chance", 1)):
         rows += _scored(
             subject, probe, targets, lambda w, which=which: text_to_clip(likeness, label, w)[which], episode
         )
     return rows
+
+
+def _described(subject: Subject, corpora: list[Rollouts], count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Clips of these corpora, equally many of each, whose behaviour is known.
+
+    Returns:
+        features (N, D), numbers of the episodes (N,), and indices of the sentences that describe them (N,), counted
+        through the sentences of all corpora.
+    """
+    features, episodes, labels, before = [], [], [], 0
+    for index, rollouts in enumerate(corpora):
+        episode, step = subject.some(rollouts, count // len(corpora), rollouts.behaviour >= 0)
+        features.append(subject.read(subject.encoder, rollouts, episode, step).float())
+        episodes.append(episode + index * _FAR)
+        labels.append(rollouts.behaviour[episode, step] + before)
+        before += len(rollouts.facts.behaviours)
+    return torch.cat(features), torch.cat(episodes).to(subject.device), torch.cat(labels).to(subject.device)
 
 
 def sentence_vectors(sentences: tuple[str, ...]) -> Tensor | None:
@@ -164,46 +195,66 @@ def sentence_vectors(sentences: tuple[str, ...]) -> Tensor | None:
 
 
 def anomaly(subject: Subject) -> list[dict]:
-    """How often the predictor is more surprised by what cannot happen, over pairs of movies."""
-    test, at = subject.test, subject.encoder.clip_frames - 1 + _CALM
-    length = at + _AFTER
-    if test.steps < length:
+    """How often the predictor is more surprised by what cannot happen, over pairs of movies, and how many there are."""
+    test, lead = subject.test, subject.encoder.clip_frames - 1
+    at = lead + _CALM
+    length = at + max(_AFTER, HIDDEN + lead + 1)  # so that a whole clip is left when the screen is gone
+    episode, step = movie_starts(len(test), test.steps - length + 1, subject.movies)
+    if not len(episode):
         raise ValueError(f"A movie has {length} decisions: rollouts.decisions={test.steps} is too short for anomalies.")
-    count = min(subject.movies, len(test) * (test.steps // length))
-    episode = torch.arange(count) % len(test)
-    # The same movies for every encoder.
-    step = torch.randint(test.steps - length + 1, (count,), generator=torch.Generator().manual_seed(0))
     start = {"qpos": test.qpos[episode, step], "qvel": test.qvel[episode, step], "geom_xpos": test.geom_xpos[episode]}
     action = test.action[episode[:, None], step[:, None] + torch.arange(length)].to(subject.device)
-    stage = Stage(subject.task, count, subject.device, subject.render, test.facts.action_repeat)
+    learned = subject.components(subject.features(subject.train)), subject.train.action.to(subject.device)
+    expectation = fit_expectation(subject.config, subject.predictor, *learned)
+    episode = episode.to(subject.device)
     rows, everything = [], []
-    for violation in VIOLATIONS:
-        pair = stage.pair(violation, start, action, at)
-        possible = _surprise(subject, pair.possible, pair.possible_action)
-        impossible = _surprise(subject, pair.impossible, pair.impossible_action)
+    for violation, pair in _stage(subject, len(episode)).pairs(start, action, at):
+        possible, impossible = (_surprise(subject, expectation, pair, x) for x in (pair.possible, pair.impossible))
         kept = pair.differs & possible.isfinite() & impossible.isfinite()
-        if kept.any():
-            cases = possible[kept], impossible[kept], episode.to(subject.device)[kept]
-            everything.append(cases)
-            rows += _surprises(subject, violation, *cases)
-    if everything:
-        rows += _surprises(subject, "all", *(torch.cat(parts) for parts in zip(*everything, strict=True)))
-    return rows
+        everything.append((possible[kept], impossible[kept], episode[kept]))
+        rows += _surprises(subject, violation, *everything[-1])
+    return rows + _surprises(subject, "all", *(torch.cat(parts) for parts in zip(*everything, strict=True)))
+
+
+def _stage(subject: Subject, movies: int) -> Stage:
+    """Worlds as those that the rollouts were made in."""
+    env = subject.env
+    return Stage(
+        subject.task,
+        movies,
+        subject.device,
+        subject.render,
+        subject.test.facts.action_repeat,
+        frame_skip=env.frame_skip,
+        max_contacts=env.max_contacts,
+        max_constraints=env.max_constraints,
+        randomize=env.randomize,
+    )
 
 
 def _surprises(subject: Subject, target: str, possible: Tensor, impossible: Tensor, episode: Tensor) -> list[dict]:
+    count = float(len(possible))
+    rows = [{"probe": "pairs", "target": target, "score": count, "low": count, "high": count}]
+    if not len(possible):
+        return rows
     pairwise = weighted_mean(pairwise_accuracy(possible, impossible))
-    rows = _scored(subject, "pairwise accuracy", [target], pairwise, episode)
+    rows += _scored(subject, "pairwise accuracy", [target], pairwise, episode)
     return rows + _scored(subject, "AUROC", [target], lambda w: auroc(possible, impossible, w)[None], episode)
 
 
 @torch.no_grad()
-def _surprise(subject: Subject, frames: Tensor, action: Tensor) -> Tensor:
-    """Of movies uint8 (M, T + 1, 3, H, W), from the first whole clip on: (M,)."""
-    before = subject.encoder.clip_frames - 1
-    seen = frames.unfold(1, before + 1, 1).movedim(-1, 2)  # (M, T + 1 - before, F, 3, H, W)
-    z = torch.stack([subject.components(subject.encoder(movie)) for movie in seen])
-    return surprise(subject.predictor, z, action[:, before:])
+def _surprise(subject: Subject, expectation: Expectation, pair: Pair, movie: Movie) -> Tensor:
+    """Of one movie of each pair, from where it can differ from the other: (M,)."""
+    lead = subject.encoder.clip_frames - 1
+    seen = movie.frames.unfold(1, lead + 1, 1).movedim(-1, 2)  # (M, T + 1 - lead, F, 3, H, W)
+    z = torch.stack([subject.components(subject.encoder(clips)) for clips in seen])
+    action = movie.action[:, lead:]
+    first = max(0, pair.before - lead)  # the last clip before the violation, or the movie's first
+    if pair.after == pair.before + 1:
+        return surprise(subject.predictor, expectation, z[:, first:], action[:, first:])
+    revealed = pair.after  # the clip that begins with the first frame without the screen
+    carried = z[:, first : revealed + 1], action[:, first:revealed]
+    return surprise_across(subject.predictor, expectation, *carried)
 
 
 # ---- front end ----

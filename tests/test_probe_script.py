@@ -57,7 +57,7 @@ def test_encoders_side_by_side(monkeypatch, capsys, tmp_path) -> None:
         if "low" in row and row["target"] != "mean":
             assert row["low"] <= row["high"], row
     probes = {row["probe"] for row in rows if row["suite"] == "state"}
-    assert probes == {"linear", "mlp", "attentive", "features"}
+    assert probes == {"linear", "mlp", "attentive", "linear on tokens", "features"}
     assert len(list(folder.glob("cells/*/tokens.safetensors"))) == 2
     page = (folder / "probes.html").read_text()
     assert "What encoders know" in page and "http" not in page.replace("http-equiv", "")

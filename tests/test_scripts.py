@@ -218,7 +218,8 @@ def test_suites_of_a_run(scripts: Scripts, smoke: Path, tmp_path: Path) -> None:
     scripts.succeed("probe", f"run={smoke}", "probes=state,dynamics", f"folder={tmp_path}", f"out={out}", *small)
     rows = read_rows(out)
     assert {(row["encoder"], row["suite"]) for row in rows} == {("vjepa", "state"), ("vjepa", "dynamics")}
-    assert {row["probe"] for row in rows} == {"linear", "mlp", "attentive", "features", "predictor"}
+    probes = {"linear", "mlp", "attentive", "linear on tokens", "features", "predictor"}
+    assert {row["probe"] for row in rows} == probes
 
 
 def test_pretrain_and_train_from_there(scripts: Scripts, pretrained: Path, tmp_path: Path) -> None:

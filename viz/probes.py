@@ -69,7 +69,7 @@ def _suite(suite: str, rows: list[dict[str, Any]], colors: dict[str, int]) -> st
     content = ""
     for task in dict.fromkeys(str(row["task"]) for row in rows):
         own = [row for row in rows if row["task"] == task]
-        drawn = [row for row in own if row["probe"] not in ("features",)] if suite not in _NOT_DRAWN else []
+        drawn = [row for row in own if row["probe"] not in ("features", "pairs")] if suite not in _NOT_DRAWN else []
         content += f"<h3>{escape(task)}</h3>" + (_dots(drawn, colors) if drawn else "")
         table = _table(own, list(colors))
         content += f"<details><summary>Numbers</summary>{table}</details>" if drawn else table

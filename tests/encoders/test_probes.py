@@ -7,14 +7,28 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import corpus
+import suites
+from assemble import EnvConfig, RunConfig
+from corpus import RolloutConfig
 from encoders.probe import ProbeConfig, linear_predictions, r2
-from encoders.probes.anomaly import auroc, pairwise_accuracy, surprise
+from encoders.probes.anomaly import (
+    auroc,
+    fit_expectation,
+    movie_starts,
+    pairwise_accuracy,
+    surprise,
+    surprise_across,
+)
 from encoders.probes.attentive import attentive_predictions
 from encoders.probes.bootstrap import bootstrap, weighted_mean
 from encoders.probes.dynamics import Components, fit_predictor, prediction_errors, unroll
 from encoders.probes.frontend import Captioner, export_tokens, fit_captioner, token_positions
 from encoders.probes.recognition import correct, logistic_predictions, majority
 from encoders.probes.retrieval import clip_to_clip, recall, sentence_similarity, text_to_clip
+from envs import RenderConfig
+from envs.violations import VIOLATIONS
+from subject import Subject
 
 CONFIG = ProbeConfig(steps=200, hidden=32, batch_size=64, lr=5e-3)
 
@@ -217,6 +231,13 @@ def test_auroc_and_pairs_by_hand() -> None:
     assert pairwise_accuracy(possible, possible).tolist() == [0.5] * 3
 
 
+class Always(torch.nn.Module):
+    """Expects the same error everywhere."""
+
+    def forward(self, z: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        return torch.full_like(z[..., 0], 2.0)
+
+
 def test_a_planted_jump_surprises_and_nothing_else_does() -> None:
     def movies() -> tuple[torch.Tensor, torch.Tensor]:
         z, action = walks(200, 12)
@@ -225,10 +246,93 @@ def test_a_planted_jump_surprises_and_nothing_else_does() -> None:
     (z, action), (others, moved) = movies(), movies()
     jumped = z.clone()
     jumped[:, 6:] += 3.0
-    calm, startled = surprise(Share(1.0), z, action), surprise(Share(1.0), jumped, action)
+    calm, startled = surprise(Share(1.0), Always(), z, action), surprise(Share(1.0), Always(), jumped, action)
+    torch.testing.assert_close(calm, (z[:, 1:] - z[:, :-1] - action).pow(2).sum(-1).amax(1) / 2)
     assert auroc(calm, startled) > 0.99
     assert pairwise_accuracy(calm, startled).mean() > 0.99
-    assert auroc(calm, surprise(Share(1.0), others, moved)).item() == pytest.approx(0.5, abs=0.1)
+    assert auroc(calm, surprise(Share(1.0), Always(), others, moved)).item() == pytest.approx(0.5, abs=0.1)
+
+
+def test_what_lies_behind_a_screen_is_carried_along_and_not_looked_at() -> None:
+    z, action = walks(200, 8)
+    calm = surprise_across(Share(1.0), Always(), z, action)
+    assert calm.max() < 1e-8  # a perfect predictor
+    screened = z.clone()
+    screened[:, 1:-1] = 7.0
+    torch.testing.assert_close(surprise_across(Share(1.0), Always(), screened, action), calm)
+    screened[:, -1] += 3.0
+    torch.testing.assert_close(surprise_across(Share(1.0), Always(), screened, action), torch.full((200,), 9.0))
+
+
+def test_errors_are_surprising_where_small_ones_are_expected() -> None:
+    """Noise of the last step is as large as the first feature says: 0.1 or 2, in features that stand still."""
+    wild = torch.rand(300, 1) < 0.5
+    std = torch.where(wild, 2.0, 0.1)
+    z = torch.cat([wild.float().expand(-1, 21)[..., None], std[..., None] * torch.randn(300, 21, 4)], -1)
+    action = torch.zeros(300, 20, 1)
+    expectation = fit_expectation(CONFIG, Share(0.0), z, action)
+    with torch.no_grad():
+        expected = expectation(z[:, :-1], action)
+    # Both features of a difference are drawn, one of them is seen: 4 (std^2 + what was seen^2) / 4 each
+    truth = 4 * std.pow(2) + z[:, :-1, 1:].pow(2).sum(-1)
+    assert (expected / truth).log().abs().median() < 0.3
+    largest = (z[:, 1:] - z[:, :-1]).pow(2).sum(-1).max()
+    unlike = 1e4 * torch.randn(100, 5)  # nothing that was seen
+    assert (expectation(unlike, torch.zeros(100, 1)) < largest).all()
+
+    calm, jumped = surprise(Share(0.0), expectation, z, action), z.clone()
+    jumped[~wild.squeeze(1), 10:, 1:] += 1.0  # less than the wild ones' noise, ten times the calm ones'
+    startled = surprise(Share(0.0), expectation, jumped, action)
+    assert startled[~wild.squeeze(1)].median() > 3 * calm[wild.squeeze(1)].median()
+
+
+def test_movies_start_at_different_places_of_all_episodes() -> None:
+    episode, step = movie_starts(episodes=3, steps=5, count=12)
+    assert len({*zip(episode.tolist(), step.tolist(), strict=True)}) == 12
+    assert episode.bincount().tolist() == [4, 4, 4] and step.max() == 4
+    assert len(movie_starts(3, 5, 100)[0]) == 15  # as many as there are
+    assert len(movie_starts(3, -2, 4)[0]) == 0
+    assert torch.equal(movie_starts(3, 5, 12)[1], step)
+
+
+class Averages(torch.nn.Module):
+    """Features that are the newest frame at a quarter of its size."""
+
+    clip_frames = 2
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(clips[:, -1].float() / 255, 8).flatten(1)
+
+
+def test_every_violation_says_how_many_pairs_there_are(tmp_path) -> None:
+    """An arm on a table, of which gravity makes no pair; two short episodes give as many movies as are asked for."""
+    torch.manual_seed(0)
+    render = RenderConfig(height=32, width=32)
+    rollouts = RolloutConfig(policies=("random",), episodes=4, decisions=26)
+    config = RunConfig(task="reacher-easy", env=EnvConfig(render=render, frame_skip=3))
+    train, test = corpus.collect(config, rollouts, {}, lambda: None).split(0.5)
+    subject = Subject(
+        encoder=Averages(),
+        task="reacher-easy",
+        train=train,
+        test=test,
+        others={},
+        config=ProbeConfig(steps=20, hidden=16, resamples=20),
+        in_view=True,
+        movies=6,
+        render=render,
+        device=torch.device("cpu"),
+        folder=tmp_path,
+        env=config.env,
+    )
+    assert suites._stage(subject, 2)._sim("").substeps == 3
+    rows = suites.anomaly(subject)
+    pairs = {row["target"]: row["score"] for row in rows if row["probe"] == "pairs"}
+    assert list(pairs) == [*VIOLATIONS, "all"]
+    assert pairs["gravity"] == 0 and pairs["reverse"] == 6
+    assert pairs["all"] == sum(pairs[name] for name in VIOLATIONS)
+    scored = {row["target"] for row in rows if row["probe"] == "pairwise accuracy"}
+    assert scored == {name for name, count in pairs.items() if count}
 
 
 # ---- front end ----
