@@ -23,15 +23,22 @@ class EncoderTraining:
         self.fitted = False  # true for an encoder that comes fitted to other rollouts
 
     def fit(self) -> None:
-        """Fits what is fitted to rollouts before any training."""
+        """Fits what is fitted to rollouts before any training.
+
+        Raises:
+            ValueError: the encoder learns from sentences, and none holds of what replay shows.
+        """
         if self.encoder.clip_frames:
+            batch = self._pairs()
+            self._check_sentences(batch)
             fit = self.encoder.fit_targets if self.fitted else self.encoder.fit
-            fit(*self._pairs())
+            fit(batch["frames"], batch["reward"][:, 0])
             self._fit_readout()
 
     def fit_targets(self) -> None:
         """Fits the targets of its objective to what replay holds by now."""
-        self.encoder.fit_targets(*self._pairs())
+        batch = self._pairs()
+        self.encoder.fit_targets(batch["frames"], batch["reward"][:, 0])
 
     def sample(self) -> tuple[Tensor, ...]:
         """A batch for the encoder's objective: frames, actions, rewards and, where worlds tell it, behaviour."""
@@ -71,9 +78,10 @@ class EncoderTraining:
         extra = None
         if self.pretrainer is not None and encoder.training_mode == "cotrain":
             steps = min(self.pretrainer.config.future_steps, length)
+            encoder.stay_in_last_stage()  # pretraining has been through the others
             losses = encoder.losses(*self._objective_arguments(batch, steps))
             extra = torch.stack(list(losses.values())).sum()
-            encoder.update_teacher(0.5)
+            encoder.update_teacher(0.5)  # no end is known: a teacher keeps as much as half-way
         encoder.eval()
         return torch.cat([first[:, None], rest], 1), extra, batch
 
@@ -82,10 +90,19 @@ class EncoderTraining:
             frames = self.encoder.clip_frames
             self.encoder.fit_readout(self.replay.sample(_FIT_ROWS, 1, (), frames)["frames"][:, :frames])
 
-    def _pairs(self) -> tuple[Tensor, Tensor]:
-        """Random pairs of successive frames, uint8 (N, 2, 3, H, W), and rewards (N,)."""
-        batch = self.replay.sample(_FIT_ROWS, 1, (), 1)
-        return batch["frames"], batch["reward"][:, 0]
+    def _pairs(self) -> TensorDict:
+        """Random pairs of successive frames, uint8 (N, 2, 3, H, W), and rewards (N, 1)."""
+        return self.replay.sample(_FIT_ROWS, 1, self._objective_keys(), 1)
+
+    def _check_sentences(self, batch: TensorDict) -> None:
+        """Once, and not for each batch: where behaviours are rare, some batch has none."""
+        reads = self.pretrainer is not None and self.encoder.reads_text
+        if reads and not any((batch[key] >= 0).any() for key in self._objective_keys()):
+            raise ValueError(
+                f"A text corpus without matches: no sentence holds in {_FIT_ROWS:,} random pairs of replay's frames. "
+                "Collect rollouts with the observation 'behaviour', of a task that has sentences, or choose an encoder "
+                "that reads no text."
+            )
 
     def _objective_keys(self) -> tuple[str, ...]:
         return ("behaviour",) if "behaviour" in self.collector.observation.keys() else ()

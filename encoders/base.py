@@ -89,6 +89,9 @@ class Encoder(nn.Module):
     def update_teacher(self, progress: float) -> None:
         """Follows each step of training; `progress` in [0, 1] is the share of it done. Nothing by default."""
 
+    def stay_in_last_stage(self) -> None:
+        """For objectives in stages: goes on as at the end of pretraining. Nothing by default."""
+
     def read_sentences(self, sentences: tuple[str, ...]) -> None:
         """Takes the sentences that `behaviour` counts through."""
         raise NotImplementedError

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.base import Encoder, check_frames
+from encoders.base import Encoder, check_frames, check_training_mode
 from encoders.readout import CompressedReadout, fit_readout
 
 
@@ -19,15 +19,17 @@ class CNNConfig:
     """Frames F stacked into one input."""
     channels: int = 32
     """Channels of every layer."""
+    training_mode: str = "finetune"
+    """finetune (the agent's losses reach it), or frozen (it stays as it starts)."""
 
 
 class CNNEncoder(Encoder):
     """Four convolutions over stacked frames (Hansen et al. 2024, without the random shift)."""
 
-    training_mode = "finetune"
-
     def __init__(self, config: CNNConfig, action_dim: int, state_dim: int):
         super().__init__()
+        check_training_mode(config.training_mode, ("frozen", "finetune"))
+        self.training_mode = config.training_mode
         self.clip_frames, self.image_size = config.frames, config.image_size
         width = config.channels
         self.net = nn.Sequential(
@@ -45,6 +47,7 @@ class CNNEncoder(Encoder):
         if side < 1:
             raise ValueError(f"encoder.image_size={config.image_size}: too small for the convolutions, use 39 or more.")
         self.feature_dim, self.token_grid = width * side * side, (1, side, side)
+        self.requires_grad_(self.trained_by_agent)
 
     def forward(self, observation: Tensor) -> Tensor:
         """uint8 clips (B, F, 3, H, W) to features (B, feature_dim)."""

@@ -52,6 +52,7 @@ class Clips:
         action_dim: number of action dimensions, A.
         has_reward: whether all recordings have rewards; they are 0 otherwise.
         sentences: what `behaviour` points to.
+        described: whether a sentence is known to hold in any recording.
         skipped: file, or part of one, -> why nothing is drawn from it; it grows as more is decoded.
 
     Raises:
@@ -74,6 +75,7 @@ class Clips:
         dims = {0 if one.action is None else one.action.shape[1] for one in usable}
         self.has_action = len(dims) == 1 and 0 not in dims
         self.action_dim = dims.pop() if self.has_action else 1
+        self.described = any(one.behaviour >= 0 for one in usable)
         self.has_reward = all(one.reward is not None for one in usable)
         # A stretch is the clips whose newest frames are first, ..., last - 1 of a recording.
         self._stretches = [
@@ -246,10 +248,15 @@ def find_recordings(path: Path, camera: str = "") -> Corpus:
     if (path / "meta" / "info.json").is_file():
         return read_lerobot(path, camera)
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    for suffixes, read in ((hdf5.SUFFIXES, hdf5.read_hdf5), (recordings.SUFFIXES, recordings.read_videos)):
-        chosen = [file for file in files if file.suffix.lower() in suffixes]
-        if chosen:
-            return read(chosen, camera)
+    kinds = hdf5.SUFFIXES, recordings.SUFFIXES
+    arrays, videos = ([file for file in files if file.suffix.lower() in suffixes] for suffixes in kinds)
+    if arrays:
+        corpus = hdf5.read_hdf5(arrays, camera)
+        # They often show the same episodes once more, and without actions.
+        corpus.skipped |= {str(video): "a video beside HDF5 files: give it alone to learn from it" for video in videos}
+        return corpus
+    if videos:
+        return recordings.read_videos(videos, camera)
     known = ", ".join((*hdf5.SUFFIXES, *recordings.SUFFIXES))
     raise ValueError(
         f"data={path} holds no recordings: expected a run, a LeRobot data set (meta/info.json), or files that end in "

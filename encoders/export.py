@@ -138,7 +138,7 @@ def from_transformers(
     encoder = VJEPA(config, action_dim)
     state = model.state_dict()
     with torch.no_grad():
-        for name, tensor in _tensors(encoder, encoder.predictor if same_predictor else None).items():
+        for name, tensor in _tensors(encoder, _predictor(encoder) if same_predictor else None).items():
             tensor.copy_(state[name])
         _take_normalisation(encoder, folder, theirs)
     for module in encoder.vit.modules():

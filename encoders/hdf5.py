@@ -9,44 +9,52 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoders.recordings import Corpus, Recording, UnreadableError, choose_camera, optional, reason, resize
+from encoders.recordings import DAMAGE, Corpus, Recording, UnreadableError, choose_camera, optional, reason, resize
 
 SUFFIXES = (".h5", ".hdf5")
 
 
 def read_hdf5(files: Sequence[Path], camera: str) -> Corpus:
-    """Every episode of these files; one that does not open, or holds no pictures, is skipped."""
+    """Every episode of these files; what does not open, or holds no pictures of that camera, is skipped."""
     h5py = optional("h5py")
     corpus = Corpus()
     for file in files:
         try:
             with h5py.File(file) as opened:
-                corpus.recordings += _episodes(h5py, file, opened, camera)
-        except (OSError, UnreadableError) as error:
+                names = [""]
+                if isinstance(opened.get("data"), h5py.Group):
+                    names = [f"/data/{name}" for name in sorted(opened["data"], key=_natural)]
+                for name in names:
+                    _read_group(h5py, file, opened, name, camera, corpus)
+        except DAMAGE as error:
             corpus.skipped[str(file)] = reason(error)
     return corpus
 
 
-def _episodes(h5py: ModuleType, file: Path, opened, camera: str) -> Iterator[Recording]:
-    """robomimic's groups data/demo_N, each an episode, or one long array that flags cut into episodes."""
-    groups = [opened]
-    if isinstance(opened.get("data"), h5py.Group):
-        groups = [opened["data"][name] for name in sorted(opened["data"], key=_natural)]
-    for group in groups:
-        pictures = group[choose_camera(camera, _picture_names(h5py, group), file)]
-        action, reward = (_array(group, names) for names in (("actions", "action"), ("rewards", "reward")))
-        if "step_type" in group:  # as dm_env counts: the action and the reward that led to a frame
-            action, reward = (None if x is None else np.concatenate([x[1:], x[:1]]) for x in (action, reward))
-        action = None if action is None else action.reshape(len(action), -1)
-        reward = None if reward is None else reward.reshape(-1)
-        for first, last in _bounds(group, len(pictures)):
-            yield Recording(
-                f"{file}{group.name.rstrip('/')}[{first}:{last}]",
-                last - first,
-                _hdf5_reader(h5py, file, pictures.name, first),
-                None if action is None else action[first : last - 1],
-                None if reward is None else reward[first : last - 1],
-            )
+def _read_group(h5py: ModuleType, file: Path, opened, name: str, camera: str, corpus: Corpus) -> None:
+    """Adds a group's episodes to the corpus: all of them, or none and why."""
+    try:
+        corpus.recordings += list(_episodes(h5py, file, opened[name or "/"], camera))
+    except DAMAGE as error:
+        corpus.skipped[f"{file}{name}"] = reason(error)
+
+
+def _episodes(h5py: ModuleType, file: Path, group, camera: str) -> Iterator[Recording]:
+    """One of robomimic's groups data/demo_N, an episode, or one long array that flags cut into episodes."""
+    pictures = group[choose_camera(camera, _picture_names(h5py, group), file)]
+    action, reward = (_array(group, names) for names in (("actions", "action"), ("rewards", "reward")))
+    if "step_type" in group:  # as dm_env counts: the action and the reward that led to a frame
+        action, reward = (None if x is None else np.concatenate([x[1:], x[:1]]) for x in (action, reward))
+    action = None if action is None else action.reshape(len(action), -1)
+    reward = None if reward is None else reward.reshape(-1)
+    for first, last in _bounds(group, len(pictures)):
+        yield Recording(
+            f"{file}{group.name.rstrip('/')}[{first}:{last}]",
+            last - first,
+            _hdf5_reader(h5py, file, pictures.name, first),
+            None if action is None else action[first : last - 1],
+            None if reward is None else reward[first : last - 1],
+        )
 
 
 def _hdf5_reader(h5py: ModuleType, file: Path, name: str, offset: int) -> Callable[[int, int, int], Tensor]:
@@ -54,7 +62,7 @@ def _hdf5_reader(h5py: ModuleType, file: Path, name: str, offset: int) -> Callab
         try:
             with h5py.File(file) as opened:
                 pictures = torch.from_numpy(opened[name][offset + first : offset + last])
-        except (OSError, KeyError) as error:
+        except DAMAGE as error:
             raise UnreadableError(reason(error)) from error
         channels_last = pictures.shape[-1] == 3
         return resize(pictures.permute(0, 3, 1, 2) if channels_last else pictures, side)

@@ -43,6 +43,7 @@ class InternVideo(VideoMAE):
     def __init__(self, config: InternVideoConfig, action_dim: int, state_dim: int = 0):
         super().__init__(config, action_dim, state_dim)
         self.text = TextHeads(config.text, config.embedding_dim)
+        self.reads_text = bool(config.text_coef or config.label_coef)
 
     def read_sentences(self, sentences: tuple[str, ...]) -> None:
         """Embeds the sentences that `behaviour` counts through; called once, before `losses`."""
@@ -51,13 +52,15 @@ class InternVideo(VideoMAE):
     def objective(self, batch: Batch) -> dict[str, Tensor]:
         """Squared error at hidden tokens, contrast with sentences, cross-entropy of behaviours.
 
+        The last two are 0 where no clip of the batch has a sentence.
+
         Raises:
-            ValueError: no clip of the batch has a sentence.
+            ValueError: no sentences were read, or fewer than the batch's behaviours point to.
         """
         config, losses = self.config, {}
         if config.pixel_coef:
             losses["pixel_loss"] = config.pixel_coef * super().objective(batch)["videomae_loss"]
-        if config.text_coef or config.label_coef:
+        if self.reads_text:
             self.text.check(batch.behaviour)
         if config.text_coef:
             losses["text_loss"] = config.text_coef * self.text.contrast_loss(batch.embedding, batch.behaviour)

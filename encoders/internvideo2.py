@@ -15,7 +15,7 @@ match_later=0 ends that.
 The teacher is any encoder that sees frames, handed in by `teach_with`. Without one the network as it was before
 training teaches, frozen: nothing can collapse towards it, but there is little to learn from it, and on the moving dot
 of the tests as many steps end at chance that end at certainty with a trained teacher. A refresh runs through the
-stages again; with training_mode=cotrain, where no end is known, the share of training done counts as one half.
+stages again; beside an agent (training_mode=cotrain), where no end is known, the last stage goes on.
 """
 
 from dataclasses import dataclass, field
@@ -75,6 +75,7 @@ class InternVideo2(VideoEncoder):
         self.register_buffer("progress", torch.zeros(()))
         self.projector = nn.Linear(config.vit.dim, config.vit.dim)
         self.text = TextHeads(config.text, config.embedding_dim)
+        self.reads_text = config.stage1_share < 1
         self.untrained = None if config.teacher else teacher_of(self.vit)
         # In a tuple, and so no part of this encoder's own weights: those who only read features need no teacher.
         self._taught_by: tuple[Encoder, Tensor] | None = None
@@ -91,6 +92,10 @@ class InternVideo2(VideoEncoder):
         """Takes note of how far pretraining is, which decides the stage."""
         super().update_teacher(progress)
         self.progress.fill_(progress)
+
+    def stay_in_last_stage(self) -> None:
+        """Goes on as at the end of pretraining, until `update_teacher` says otherwise."""
+        self.progress.fill_(1.0)
 
     def read_sentences(self, sentences: tuple[str, ...]) -> None:
         """Embeds the sentences that `behaviour` counts through; called once, before `losses`."""
@@ -118,12 +123,13 @@ class InternVideo2(VideoEncoder):
         self._taught_by = teacher, turn.to(device)
 
     def objective(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms of the present stage.
+        """The terms of the present stage; those of text are 0 where no clip of the batch has a sentence.
 
         Raises:
-            ValueError: no clip of the batch has a sentence, in stage 1 already: the others would fail later.
+            ValueError: no sentences were read, or fewer than the batch's behaviours point to; in stage 1 already,
+                since the others would fail later.
         """
-        if self.config.stage1_share < 1:
+        if self.reads_text:
             self.text.check(batch.behaviour)
         stage, losses = self.stage, {}
         weight = 1.0 if stage == 1 else self.config.match_later

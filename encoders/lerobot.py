@@ -6,11 +6,11 @@ from types import ModuleType
 
 import numpy as np
 
-from encoders.recordings import Corpus, Recording, choose_camera, optional, read_video
+from encoders.recordings import DAMAGE, Corpus, Recording, choose_camera, optional, read_video, reason
 
 
 def read_lerobot(root: Path, camera: str) -> Corpus:
-    """Every episode of a data set whose video is there.
+    """Every episode of a data set whose video is there; tables and episodes that cannot be read are skipped.
 
     Raises:
         ValueError: the description of the data set lacks something, its pictures are not videos, or there is no
@@ -29,14 +29,24 @@ def read_lerobot(root: Path, camera: str) -> Corpus:
         raise ValueError(f"{root} keeps {key} as single pictures: convert them to videos with LeRobot's own tools.")
     columns = [name for name in ("action", "next.reward") if kinds.get(name, "").startswith("float")]
     columns += [name for name in ("task_index",) if name in kinds]
-    corpus = Corpus(sentences=_sentences(parquet, root))
-    places = _places(parquet, root, key)
+    corpus = Corpus()
+    corpus.sentences = _sentences(parquet, root, corpus.skipped)
+    places = _places(parquet, root, key, corpus.skipped)
     for table in sorted((root / "data").rglob("*.parquet")):
-        for episode, rows in _episodes(parquet, table, columns):
+        try:
+            episodes = _episodes(parquet, table, columns)
+        except DAMAGE as error:
+            corpus.skipped[str(table)] = reason(error)
+            continue
+        for episode, rows in episodes:
             place, start = places.get(episode, ({}, 0.0))
             place = {"episode_index": episode, "episode_chunk": episode // chunk} | place
-            video = root / template.format(video_key=key, **place)
             name = f"{root} episode {episode}"
+            try:
+                video = root / template.format(video_key=key, **place)
+            except LookupError:
+                corpus.skipped[name] = f"{root / 'meta' / 'episodes'} does not say in which video it is"
+                continue
             if video.is_file():
                 corpus.recordings.append(_recording(name, video, fps, round(start * fps), rows, corpus.sentences))
             else:
@@ -73,25 +83,35 @@ def _episodes(parquet: ModuleType, file: Path, columns: list[str]) -> list[tuple
     return [(int(episode[one.start]), {name: x[one] for name, x in values.items()}) for one in stretches]
 
 
-def _places(parquet: ModuleType, root: Path, key: str) -> dict[int, tuple[dict[str, int], float]]:
+def _places(
+    parquet: ModuleType, root: Path, key: str, skipped: dict[str, str]
+) -> dict[int, tuple[dict[str, int], float]]:
     """Version 3 puts many episodes into one video: which one, and at how many seconds. Empty for version 2."""
     found = {}
     names = [f"videos/{key}/{part}" for part in ("chunk_index", "file_index", "from_timestamp")]
     for file in sorted((root / "meta" / "episodes").rglob("*.parquet")):
-        for row in parquet.ParquetFile(file).read(columns=["episode_index", *names]).to_pylist():
-            chunk, number, start = (row[name] for name in names)
-            found[row["episode_index"]] = ({"chunk_index": chunk, "file_index": number}, start)
+        try:
+            for row in parquet.ParquetFile(file).read(columns=["episode_index", *names]).to_pylist():
+                chunk, number, start = (row[name] for name in names)
+                found[row["episode_index"]] = ({"chunk_index": chunk, "file_index": number}, start)
+        except DAMAGE as error:
+            skipped[str(file)] = reason(error)
     return found
 
 
-def _sentences(parquet: ModuleType, root: Path) -> tuple[str, ...]:
+def _sentences(parquet: ModuleType, root: Path, skipped: dict[str, str]) -> tuple[str, ...]:
     """What `task_index` points to: the tasks in words."""
-    listed = root / "meta" / "tasks.jsonl"
-    if listed.is_file():  # version 2
-        rows = [json.loads(line) for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
-    elif (root / "meta" / "tasks.parquet").is_file():
-        rows = parquet.ParquetFile(root / "meta" / "tasks.parquet").read().to_pylist()
-    else:
+    older, newer = (root / "meta" / name for name in ("tasks.jsonl", "tasks.parquet"))
+    listed = older if older.is_file() else newer
+    if not listed.is_file():
         return ()
-    tasks = {row["task_index"]: next(x for x in row.values() if isinstance(x, str)) for row in rows}
+    try:
+        if listed == older:  # version 2
+            rows = [json.loads(line) for line in older.read_text(encoding="utf-8").splitlines() if line.strip()]
+        else:
+            rows = parquet.ParquetFile(newer).read().to_pylist()
+        tasks = {row["task_index"]: [x for x in row.values() if isinstance(x, str)][0] for row in rows}
+    except DAMAGE as error:
+        skipped[str(listed)] = reason(error)
+        return ()
     return tuple(tasks.get(index, "") for index in range(max(tasks, default=-1) + 1))

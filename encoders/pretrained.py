@@ -1,8 +1,8 @@
-"""Public checkpoints as encoders: encoder=pretrained encoder.source=FOLDER, FILE or OWNER/NAME on the hub.
+"""Public checkpoints as encoders: encoder=pretrained encoder.source=FOLDER, FILE or OWNER/NAME[/FILE] on the hub.
 
-Read are the models of transformers (V-JEPA 2, VideoMAE, DINOv2, DINOv3 and any other AutoModel of pictures) and, as
-files, those of published.py. Nothing that comes with a checkpoint is run: weights are read as safetensors or as
-tensors alone, and code beside them is not looked at.
+Read are the models of transformers (V-JEPA 2, VideoMAE, ViViT, TimeSformer, DINOv2, DINOv3 and any other AutoModel of
+pictures whose extra tokens lead) and, as files, those of published.py. Nothing that comes with a checkpoint is run:
+weights are read as safetensors or as tensors alone, and code beside them is not looked at.
 
 What each expects of a clip is a fact about it, kept in `InputFacts`: the size that frames are scaled to (bilinearly,
 the whole frame, without a crop), their normalisation, and how many make a clip. A model of video reads the agent's F
@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders.base import Encoder, check_frames, check_training_mode
-from encoders.hub import HubModel, download, load_hub
+from encoders.hub import TORCH_FILES, HubModel, download, load_hub, on_hub
 from encoders.published import InputFacts, PublishedViT, load_published
 from encoders.readout import fit_readout, make_readout
 
 MEAN_FRAME_FILE = "mean_frame.safetensors"
 """Beside an export of ours: `mean_frame` (3, H, W) and `pixel_std` () of its rollouts, of 255."""
-WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin")
+WEIGHT_FILES = (".safetensors", *TORCH_FILES)
 READOUTS = ("compressed", "pooled", "tokens")
 
 
@@ -35,7 +35,7 @@ class PretrainedConfig:
     """A public checkpoint, frozen or trained further by the agent's losses."""
 
     source: str = ""
-    """Folder or file of the checkpoint, or its OWNER/NAME on the Hugging Face hub."""
+    """Folder or file of the checkpoint, or its OWNER/NAME or OWNER/NAME/FILE on the Hugging Face hub."""
     frames: int = 4
     """Frames F of a clip: the newest one and those before it."""
     clip: str = "sliding"
@@ -173,12 +173,15 @@ def load_source(config: PretrainedConfig) -> tuple[Path, HubModel | PublishedViT
     """
     source = config.source
     if not source:
-        raise ValueError("Which checkpoint? Name its folder, its file or its OWNER/NAME on the hub: encoder.source=...")
+        raise ValueError(
+            "Which checkpoint? Name its folder, its file or its OWNER/NAME[/FILE] on the hub: encoder.source=..."
+        )
     path = Path(source).expanduser()
     if not path.exists():
-        if source.count("/") != 1 or source[0] in "./~":
+        if not on_hub(source):
             raise ValueError(
-                f"encoder.source={source}: no such file or folder, and not the form OWNER/NAME of the hub."
+                f"encoder.source={source}: no such file or folder, and not the form OWNER/NAME or OWNER/NAME/FILE of "
+                "the hub."
             )
         path = download(source)
     if path.is_dir() and (path / "config.json").is_file():
@@ -187,7 +190,7 @@ def load_source(config: PretrainedConfig) -> tuple[Path, HubModel | PublishedViT
     if len(files) != 1:
         raise ValueError(
             f"encoder.source={source}: neither a model of transformers, with a config.json, nor one file of "
-            f"weights: {len(files)} are there."
+            f"weights: {len(files)} are there; name one (on the hub OWNER/NAME/FILE)."
         )
     return files[0].parent, load_published(files[0], config.heads)
 

@@ -29,7 +29,7 @@ class InputFacts:
     image_size: int
     """Height and width of its frames, in pixels."""
     patch: int = 0
-    """Pixels that one token spans, in height and in width; 0 where that is not told."""
+    """Pixels that one token spans, in height and in width; 0 where that is not told, or tokens are merged later."""
     resizable: bool = True
     """Whether its positions carry over to other sizes."""
     frames: int = 0

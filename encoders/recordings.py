@@ -22,6 +22,10 @@ from torch.nn import functional as F
 SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
 
+DAMAGE = (OSError, RuntimeError, LookupError, TypeError, ValueError)
+"""What libraries raise at a file that is damaged, or not laid out as expected."""
+
+
 class UnreadableError(ValueError):
     """A file, or a part of one, that does not decode."""
 

@@ -99,17 +99,15 @@ class TextHeads(nn.Module):
     def check(self, behaviour: Tensor) -> None:
         """Makes sure that losses can be made of behaviours (B,); this waits for the device.
 
+        A batch in which no clip has a sentence is let pass: its terms are 0. That a whole corpus has none is for
+        those to say who know it.
+
         Raises:
-            ValueError: no sentences were read, no clip has one, or a clip has one that was not read.
+            ValueError: no sentences were read, or a clip has one that was not read.
         """
         if not len(self.sentences):
             raise ValueError("The encoder knows no sentences: call read_sentences(task.behaviours) before training.")
         last = int(behaviour.max())
-        if last < 0:
-            raise ValueError(
-                "A text corpus without matches: no clip of the batch has a sentence. Collect rollouts with the "
-                "observation 'behaviour', of a task that has sentences, or choose an encoder that reads no text."
-            )
         if last >= len(self.sentences):
             raise ValueError(f"A clip has sentence {last}, but only {len(self.sentences)} were read.")
 
@@ -118,7 +116,8 @@ class TextHeads(nn.Module):
 
         InfoNCE with several positives: all clips of one sentence match it, and their log probabilities are
         averaged (as in SupCon, Khosla et al. 2020), where plain InfoNCE would push them apart. Clips
-        with behaviour -1 count neither as matches nor as others.
+        with behaviour -1 count neither as matches nor as others; without any other clip the loss and its gradient
+        are 0, and the gradient is still there, so that several processes can average theirs.
         """
         clips = F.normalize(self.video(video), dim=-1)  # (B, dim)
         sentences = F.normalize(self.text(self.sentences), dim=-1)  # (L, dim)
@@ -128,11 +127,17 @@ class TextHeads(nn.Module):
         among_clips = logits.masked_fill(~known[:, None], -torch.inf).log_softmax(0)
         count = matches.sum(0)  # (L,)
         per_sentence = torch.where(matches, among_clips, 0.0).sum(0) / count.clamp(min=1)
-        to_clips = -per_sentence.sum() / (count > 0).sum()
-        to_sentence = F.cross_entropy(logits, behaviour, ignore_index=-1)
+        to_clips = -per_sentence.sum() / (count > 0).sum().clamp(min=1)
+        to_sentence = _mean_cross_entropy(logits, behaviour)
         return (to_sentence + to_clips) / 2
 
     def label_loss(self, video: Tensor, behaviour: Tensor) -> Tensor:
-        """Cross-entropy of telling the behaviour (B,) from clips (B, E); those with -1 do not count."""
+        """Cross-entropy of telling the behaviour (B,) from clips (B, E) other than those with -1; 0 without any."""
         logits = self.classifier(video)[:, : len(self.sentences)]
-        return F.cross_entropy(logits, behaviour, ignore_index=-1)
+        return _mean_cross_entropy(logits, behaviour)
+
+
+def _mean_cross_entropy(logits: Tensor, behaviour: Tensor) -> Tensor:
+    """The mean over the rows of logits (B, L) whose behaviour (B,) is not -1; 0 if there are none."""
+    total = F.cross_entropy(logits, behaviour, ignore_index=-1, reduction="sum")
+    return total / (behaviour >= 0).sum().clamp(min=1)

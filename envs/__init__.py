@@ -3,6 +3,7 @@
 from envs.cameras import RenderConfig
 from envs.make import Backend, make_env, make_task
 from envs.randomize import RandomizeConfig
+from envs.registration import register_tasks
 from envs.tasks import TASKS, Task
 from envs.warp_env import WarpEnv
 from envs.warp_sim import WarpSim
@@ -20,3 +21,5 @@ __all__ = [
     "make_env",
     "make_task",
 ]
+
+register_tasks()

@@ -42,10 +42,12 @@ class DMControlEnv:
         task: a name as in `TASKS`.
         seed: seed of the task's randomness.
         action_repeat: control steps for which one action holds.
-        fast_render: draw without shadows, sky and multisampling but for those that a `RenderConfig` asks for, about
+        fast_render: draw without shadows and sky but for those that a `RenderConfig` asks for, and with `samples`,
             several times as fast with a GL library that runs on the CPU; if False, with dm_control's standard look.
         frame_skip: physics steps in one control step; the task's own if None.
         time_limit: decisions in an episode; the task's own if None.
+        samples: with `fast_render`, rays per pixel and axis. OpenGL fixes them when it draws first, so they are given
+            here and not with each picture.
 
     Raises:
         ValueError: for a task that dm_control does not have.
@@ -59,6 +61,7 @@ class DMControlEnv:
         fast_render: bool = False,
         frame_skip: int | None = None,
         time_limit: int | None = None,
+        samples: int = 1,
     ):
         domain, _, name = task.partition("-")
         if (domain, name) not in suite.ALL_TASKS:
@@ -70,6 +73,8 @@ class DMControlEnv:
             self.physics.__class__ = type(cls.__name__, (cls,), {"contexts": None})
         self.action_repeat = action_repeat
         self.fast_render = fast_render
+        if fast_render:  # before anything is drawn, and before a reset: that of quadruped-escape sets OpenGL up
+            self.physics.model.vis.quality.offsamples = samples**2 if samples > 1 else 0
         if frame_skip is not None:  # the tasks' constructors take no other than their own
             self.env._step_limit *= self.env._n_sub_steps / frame_skip
             self.env._n_sub_steps = frame_skip
@@ -118,14 +123,13 @@ class DMControlEnv:
         return float(self.env.task.get_reward(self.physics))
 
     def pixels(self, render: RenderConfig) -> np.ndarray:
-        """The present pictures of the K cameras, one below another, uint8 (3, K * H, W).
+        """The present pictures of the K cameras, one below another, uint8 (3, K * H, W), with this object's samples.
 
         Raises:
             ValueError: on a machine without a GL library, or for a camera that the model lacks.
         """
         overrides = None
         if self.fast_render:
-            self.physics.model.vis.quality.offsamples = render.samples**2 if render.samples > 1 else 0
             overrides = {"shadow": render.shadows, "skybox": render.skybox}
         pictures = self._draw(render, render_flag_overrides=overrides)
         return np.ascontiguousarray(pictures.transpose(2, 0, 1))
@@ -182,6 +186,7 @@ class DMControlPlayer:
             fast_render=fast_render,
             frame_skip=frame_skip,
             time_limit=time_limit,
+            samples=render.samples,
         )
         self._observations, self._render = observations, render
         self._env.reset()

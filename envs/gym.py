@@ -2,8 +2,9 @@
 
 Actions are in [-1, 1]. For a Box they are stretched to its bounds (an entry without bounds is passed on as it is);
 for a Discrete space of n actions there are n entries, of which the highest is chosen. Other spaces are refused.
-Observations that are pictures, uint8 (H, W) or (H, W, C), become `pixels`; all others, flattened, become `state`,
-and `pixels` is then what the environment draws of itself. Grey pictures are given three equal channels.
+Observations that are pictures, uint8 (H, W), (H, W, C) or (C, H, W), become `pixels`; all others, flattened, become
+`state`, and `pixels` is then what the environment draws of itself. Of a Dict the entry that is a picture becomes
+`pixels` and the others `state`. Grey pictures are given three equal channels.
 """
 
 from typing import Any
@@ -31,7 +32,8 @@ class GymPlayer:
         time_limit: decisions after which the episode is truncated; the environment's own limit if None.
 
     Raises:
-        ValueError: for an id that is not there, lacks a package, or has actions of another sort.
+        ValueError: for an id that is not there or lacks a package, actions or pictures of another sort, or an
+            environment that cannot be drawn where it should be.
     """
 
     def __init__(
@@ -47,8 +49,8 @@ class GymPlayer:
         self._size = (render.width, render.height)
         limit = None if time_limit is None else time_limit * action_repeat
         self._env = _make(task, limit, None)
-        self._sees = _is_picture(self._env.observation_space)
-        if "pixels" in observations and not self._sees:
+        self._picture, self._rest = _split(task, self._env.observation_space)
+        if "pixels" in observations and self._picture is None:
             self._env.close()
             self._env = _make(task, limit, "rgb_array")
         space = self._env.action_space
@@ -56,7 +58,7 @@ class GymPlayer:
             raise ValueError(f"{task} takes {space}: agents here need a Box or a Discrete space of actions.")
         self._space = space
         count = int(space.n) if isinstance(space, spaces.Discrete) else int(np.prod(space.shape))
-        state_dim = 0 if self._sees else spaces.flatdim(self._env.observation_space)
+        state_dim = 0 if self._rest is None else spaces.flatdim(self._rest)
         spec = self._env.spec
         steps = spec.max_episode_steps if spec is not None else None
         self.about = About(
@@ -100,17 +102,29 @@ class GymPlayer:
         found: Observation = {}
         for name in self._observations:
             if name == "pixels":
-                found[name] = _picture(seen if self._sees else self._draw(), self._size)
+                shown = self._draw() if self._picture is None else seen[self._picture] if self._picture else seen
+                found[name] = _picture(shown, self._size)
             else:
-                flat = np.zeros(0) if self._sees else spaces.flatten(self._env.observation_space, seen)
-                found[name] = np.asarray(flat, np.float32)
+                found[name] = self._state(seen)
         return found
+
+    def _state(self, seen) -> np.ndarray:
+        if self._rest is None:
+            return np.zeros(0, np.float32)
+        if self._picture:
+            assert isinstance(self._rest, spaces.Dict)
+            seen = {name: seen[name] for name in self._rest}
+        return np.asarray(spaces.flatten(self._rest, seen), np.float32)
 
     def _draw(self) -> Any:
         try:
-            return self._env.render()
-        except (gymnasium.error.Error, ImportError) as error:  # some find out here that a package is missing
+            frame = self._env.render()
+        # Some find out here that a package is missing.
+        except (gymnasium.error.Error, ImportError, NotImplementedError) as error:
             raise ValueError(f"This environment cannot be drawn: {error}") from error
+        if frame is None:
+            raise ValueError("This environment cannot be drawn: its render() gives nothing.")
+        return frame
 
 
 def _make(task: str, limit: int | None, render_mode: str | None) -> gymnasium.Env:
@@ -120,16 +134,44 @@ def _make(task: str, limit: int | None, render_mode: str | None) -> gymnasium.En
         return gymnasium.make(task, disable_env_checker=True, **given)
     except (gymnasium.error.Error, ImportError) as error:
         raise ValueError(f"Gymnasium makes no {task!r}: {error}") from error
+    except TypeError as error:  # of its constructor, which gets these names if they are not Gymnasium's own
+        hint = " To be drawn it must take render_mode='rgb_array'; without that, observe the state alone."
+        raise ValueError(f"Gymnasium makes no {task!r}: {error}.{hint if render_mode else ''}") from error
 
 
-def _is_picture(space: spaces.Space) -> bool:
-    if not isinstance(space, spaces.Box) or space.dtype != np.uint8:
+def _split(task: str, space: spaces.Space) -> tuple[str | None, spaces.Space | None]:
+    """Where the picture is, and the space of all else.
+
+    Returns:
+        The picture's name in a Dict, "" where the observation itself is one, None where there is none; and the space
+        of the state, None where there is none.
+    """
+    if not isinstance(space, spaces.Dict):
+        return ("", None) if _is_picture(task, space) else (None, space)
+    pictures = [name for name, entry in space.items() if _is_picture(task, entry)]
+    if len(pictures) > 1:
+        raise ValueError(f"{task} shows several pictures, {', '.join(pictures)}: wrap it so that one is left.")
+    if not pictures:
+        return None, space
+    rest = {name: entry for name, entry in space.items() if name != pictures[0]}
+    return pictures[0], spaces.Dict(rest) if rest else None
+
+
+def _is_picture(task: str, space: spaces.Space) -> bool:
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) not in (2, 3):
         return False
-    return len(space.shape) == 2 or len(space.shape) == 3 and space.shape[-1] in (1, 3, 4)
+    if len(space.shape) == 2 or space.shape[-1] in (1, 3, 4) or space.shape[0] in (1, 3):
+        return True
+    raise ValueError(
+        f"{task} shows uint8 {space.shape}, which is no picture here: expected (H, W), (H, W, C) with 1, 3 or 4 "
+        "channels, or (C, H, W) with 1 or 3. Encoders look at several frames by themselves: drop a wrapper that stacks."
+    )
 
 
 def _picture(frame, size: tuple[int, int]) -> np.ndarray:
-    """A frame (H, W) or (H, W, C) as uint8 (3, height, width), each pixel the mean of those it covers."""
+    """A frame (H, W), (H, W, C) or (C, H, W) as uint8 (3, height, width), each pixel the mean of those it covers."""
     frame = np.asarray(frame, np.uint8)
+    if frame.ndim == 3 and frame.shape[-1] not in (1, 3, 4):
+        frame = frame.transpose(1, 2, 0)
     image = Image.fromarray(frame[..., 0] if frame.ndim == 3 and frame.shape[-1] == 1 else frame).convert("RGB")
     return np.ascontiguousarray(np.asarray(image.resize(size, Image.Resampling.BOX)).transpose(2, 0, 1))

@@ -1,11 +1,11 @@
 """The worlds as vector environments of Gymnasium, for those who use another learner.
 
     import gymnasium
-    import envs.gymnasium  # registers every task
+    import envs  # registers every task
 
     worlds = gymnasium.make_vec("mindreel/walker-walk-v0", num_envs=256, output="torch", device="cuda")
 
-or, in one line, `gymnasium.make_vec("envs.gymnasium:mindreel/walker-walk-v0", num_envs=256)`.
+or, in one line, `gymnasium.make_vec("envs:mindreel/walker-walk-v0", num_envs=256)`.
 """
 
 from typing import Any, Literal
@@ -20,7 +20,6 @@ from gymnasium.vector.utils import batch_space
 from envs.cameras import RenderConfig
 from envs.make import Backend, make_env
 from envs.randomize import RandomizeConfig
-from envs.tasks import TASKS
 from envs.worlds import check_observations, select
 
 _SEEN = ("pixels", "state", "depth", "segmentation")
@@ -47,7 +46,8 @@ class WorldsVectorEnv(gymnasium.vector.VectorEnv):
         action_repeat: control steps for which one action holds.
         max_episode_steps: decisions after which an episode is truncated; the task's own limit if None.
         render_mode: "rgb_array" to draw at every step what `render` returns; None to draw only what is observed.
-        seed, device, render, frame_skip, backend, fast_render, workers, randomize: as for `make_env`.
+        seed, device, render, max_contacts, max_constraints, frame_skip, backend, fast_render, workers, randomize: as
+            for `make_env`.
 
     Raises:
         ValueError: for an unknown output or observation, and as `make_env` does.
@@ -66,6 +66,8 @@ class WorldsVectorEnv(gymnasium.vector.VectorEnv):
         seed: int = 0,
         device: torch.device | str = "cpu",
         render: RenderConfig = RenderConfig(),  # noqa: B008 (frozen)
+        max_contacts: int | None = None,
+        max_constraints: int | None = None,
         frame_skip: int | None = None,
         backend: Backend = "warp",
         fast_render: bool = True,
@@ -76,8 +78,8 @@ class WorldsVectorEnv(gymnasium.vector.VectorEnv):
             raise ValueError(f"output should be 'numpy' or 'torch', got {output!r}.")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode should be 'rgb_array' or None, got {render_mode!r}.")
-        observations = tuple(observations)
         check_observations(observations, _SEEN)
+        observations = tuple(observations)
         drawn = ("pixels",) if render_mode and "pixels" not in observations else ()
         self.worlds = make_env(
             task,
@@ -87,6 +89,8 @@ class WorldsVectorEnv(gymnasium.vector.VectorEnv):
             observations + drawn,
             action_repeat,
             render,
+            max_contacts,
+            max_constraints,
             frame_skip=frame_skip,
             time_limit=max_episode_steps,
             backend=backend,
@@ -186,14 +190,3 @@ def _box(spec: Any) -> spaces.Box:
     if bounds is None or dtype == np.float32 and not bool(bounds.low.isfinite().all()):
         return spaces.Box(-np.inf, np.inf, tuple(spec.shape), np.float32)
     return spaces.Box(bounds.low.cpu().numpy().astype(dtype), bounds.high.cpu().numpy().astype(dtype), dtype=dtype.type)
-
-
-def register_tasks() -> None:
-    """Registers every task of `TASKS` as mindreel/NAME-v0; what is registered stays as it is."""
-    for task in TASKS:
-        name = f"mindreel/{task}-v0"
-        if name not in gymnasium.registry:
-            gymnasium.register(name, vector_entry_point="envs.gymnasium:WorldsVectorEnv", kwargs={"task": task})
-
-
-register_tasks()

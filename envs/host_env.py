@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tensordict import TensorDictBase
 
-from envs.warp_sim import resolve_device
+from envs.devices import resolve_device
 from envs.workers import Observation, Player, Workers
 from envs.worlds import ENDLESS, Worlds, check_counts, check_no_nan, flags, select
 
@@ -19,8 +19,9 @@ _MOST_WORKERS = 16  # each holds an interpreter with torch
 class HostEnv(Worlds):
     """A batch of worlds that worker processes simulate; batch size (B,), tensors on `device`.
 
-    Actions out of bounds are clipped, those that are no numbers raise. A world whose simulator gives up
-    is treated as a broken one of `WarpEnv`: no reward, its last good observation, truncated, counted.
+    Actions out of bounds are clipped, those that are no numbers raise. A world whose simulator gives up, or whose
+    reward or `state` is not finite, is treated as a broken one of `WarpEnv`: no reward, its last good observation,
+    truncated, counted.
 
     Such worlds cannot be saved: a run that resumes starts new episodes in them, and so does not go on to the bit.
 
@@ -29,7 +30,7 @@ class HostEnv(Worlds):
         task_name: the task's name, for logs.
         num_envs: number of worlds, B.
         device: where the tensors are.
-        seed: seed of all that is random here; world i has one of its own, whatever the number of worlds.
+        seed: seed of all that is random here, at least 0; world i has one of its own, whatever their number.
         observations: what `make`'s worlds give.
         action_repeat: control steps for which one action holds.
         time_limit: decisions after which an episode is truncated; the task's own if None.
@@ -37,7 +38,8 @@ class HostEnv(Worlds):
         behaviours: sentences that say what such worlds do.
 
     Raises:
-        ValueError: for what the backend does not have.
+        ValueError: for what the backend does not have, a negative seed or number of processes, or a world that
+            starts with a `state` that is not finite.
     """
 
     resumes_exactly = False
@@ -57,6 +59,8 @@ class HostEnv(Worlds):
         behaviours: tuple[str, ...] = (),
     ):
         check_counts(time_limit=time_limit)
+        if workers is not None and workers < 0:
+            raise ValueError(f"workers should be at least 0, which means no other process than this, got {workers}.")
         super().__init__(task_name, num_envs, resolve_device(device), observations, action_repeat)
         self.behaviours = behaviours
         count = min(os.cpu_count() or 1, _MOST_WORKERS) if workers is None else workers
@@ -77,11 +81,7 @@ class HostEnv(Worlds):
 
     @property
     def counters(self) -> dict[str, int]:
-        """Totals since this environment was made.
-
-        `env_frames`: control steps of all worlds. `repaired_worlds`: worlds that broke and were reset.
-        `overflowed_worlds`: none, for MuJoCo itself makes room.
-        """
+        # None of them overflows: MuJoCo itself makes room.
         return {"env_frames": self._env_frames, "repaired_worlds": self._repaired, "overflowed_worlds": 0}
 
     # ---- torchrl ----
@@ -90,10 +90,14 @@ class HostEnv(Worlds):
         action = tensordict.get("action").cpu()  # (B, A)
         check_no_nan(action)
         outcome = self._workers.step(action.clamp(self._low, self._high).numpy())
+        broken = outcome.broken | ~np.isfinite(outcome.reward) | ~_finite(outcome.observation)
         self._env_frames += self.num_envs * self.action_repeat
-        self._repaired += int(outcome.broken.sum())
+        self._repaired += int(broken.sum())
         self._episode_step += 1
-        reward, terminated, truncated, broken = (torch.as_tensor(x).to(self.device) for x in outcome[1:])
+        reward, terminated, truncated, broken = (
+            torch.as_tensor(x).to(self.device)
+            for x in (outcome.reward, outcome.terminated, outcome.truncated | broken, broken)
+        )
         now = self._tensors(outcome.observation)
         self._last = {name: select(broken, self._last[name], x) for name, x in now.items()}
         truncated = truncated | (self._episode_step >= self.episode_steps)
@@ -111,6 +115,8 @@ class HostEnv(Worlds):
 
     def _set_seed(self, seed: int | None) -> None:
         """Gives each world a seed of its own, from its next episode on."""
+        if seed is not None and seed < 0:
+            raise ValueError(f"seed should be at least 0, got {seed}.")
         first = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         seeds = (np.random.SeedSequence((first, world)) for world in range(self.num_envs))
         self._seeds = [int(one.generate_state(1)[0] >> 1) for one in seeds]
@@ -124,7 +130,11 @@ class HostEnv(Worlds):
         seeds = [self._seeds[i] for i in worlds]
         for i in worlds:
             self._seeds[i] = None
-        return self._workers.reset(worlds, seeds)
+        observation = self._workers.reset(worlds, seeds)
+        wrong = worlds[~_finite(observation)].tolist()
+        if wrong:  # nothing good came before that could be shown in its place
+            raise ValueError(f"{self.task_name} starts with a state that is not finite, in its worlds {wrong}.")
+        return observation
 
     def _tensors(self, observation: Observation) -> dict[str, torch.Tensor]:
         return {name: torch.as_tensor(observation[name]).to(self.device) for name in self.observations}
@@ -150,3 +160,9 @@ class HostEnv(Worlds):
         )
         self._env_frames, self._repaired = int(state["env_frames"]), int(state["repaired"])
         self.reset()
+
+
+def _finite(observation: Observation) -> np.ndarray:
+    """Worlds whose state is finite, (n,) bool: all of them where no state is given."""
+    count = len(next(iter(observation.values())))
+    return np.logical_and.reduce(np.isfinite(observation.get("state", np.zeros((count, 0)))), axis=-1)

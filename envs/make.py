@@ -41,7 +41,7 @@ def make_env(
             tasks, as domain-task; for `gym` any Gymnasium id, such as "Pendulum-v1" or "module:Name-v0".
         num_envs: number of worlds, B.
         device: where the tensors are.
-        seed: seed of all that is random here.
+        seed: seed of all that is random here; for `dm_control` and `gym` at least 0.
         observations: what is given; `dm_control` has no "behaviour", `gym` has "pixels" and "state" alone.
         action_repeat: control steps for which one action holds.
         render: cameras and picture size.
@@ -56,7 +56,8 @@ def make_env(
         randomize: how much worlds and episodes of `warp` differ.
 
     Raises:
-        ValueError: for an unknown backend, task, device, observation or camera, or a count below one.
+        ValueError: for an unknown backend, task, device, observation or camera, a count below one, or a seed or number
+            of processes below zero.
         FileNotFoundError: for a task's file that is not there.
     """
     if backend not in get_args(Backend):

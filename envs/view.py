@@ -8,15 +8,19 @@ import math
 import mujoco
 import torch
 
-from envs.warp_sim import RenderConfig, WarpSim
+from envs.cameras import RenderConfig, find_cameras
+from envs.warp_sim import WarpSim
 
 
 def project(sim: WarpSim, points: torch.Tensor, render: RenderConfig) -> torch.Tensor:
     """Places of points (B, P, 3), in metres, in the camera's picture: (B, P, 2), column and row.
 
     The picture reaches from -1 to 1, from left to right and from top to bottom. A point behind the camera is NaN.
+
+    Raises:
+        ValueError: for a camera that the model lacks.
     """
-    camera = camera_index(sim.mj_model, render.camera)
+    camera = find_cameras(sim.mj_model, (render.camera,))[0]
     centre, turned = sim.data("cam_xpos")[:, camera], sim.data("cam_xmat")[:, camera]  # (B, 3), (B, 3, 3)
     seen = (points - centre[:, None]) @ turned  # in the camera's axes: right, up, backwards
     depth = torch.where(seen[..., 2] < 0, -seen[..., 2], torch.nan)
@@ -34,8 +38,3 @@ def in_view(sim: WarpSim, render: RenderConfig) -> torch.Tensor:
 def moving_geoms(model: mujoco.MjModel) -> list[int]:
     """Geoms that some joint moves."""
     return [geom for geom in range(model.ngeom) if model.body_weldid[model.geom_bodyid[geom]] != 0]
-
-
-def camera_index(model: mujoco.MjModel, camera: int | str) -> int:
-    """Index of a camera given by index or name; -1 for a name that the model lacks."""
-    return mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera) if isinstance(camera, str) else camera

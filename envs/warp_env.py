@@ -7,10 +7,11 @@ import torch
 from tensordict import TensorDictBase
 
 from envs.cameras import PICTURES, RenderConfig
+from envs.devices import resolve_device
 from envs.generator import WorldGenerator
 from envs.randomize import RandomizeConfig, Randomizer, textures_for, varied_fields
 from envs.tasks import Task
-from envs.warp_sim import OVERFLOWS, WarpSim, resolve_device
+from envs.warp_sim import OVERFLOWS, WarpSim
 from envs.worlds import ENDLESS, Worlds, check_counts, check_no_nan, flags, select
 
 
@@ -36,14 +37,14 @@ class WarpEnv(Worlds):
         action_repeat: control steps for which one action holds.
         render: cameras and picture size.
         max_contacts: contacts that one world may have on average; None lets mujoco_warp guess.
-        max_constraints: scalar constraints that one world may have; None lets mujoco_warp guess.
+        max_constraints: scalar constraints that one world may have; None takes the task's own, or guesses.
         frame_skip: physics steps in one control step; the task's own if None.
         time_limit: decisions after which an episode is truncated; the task's own if None.
         randomize: how much worlds and episodes differ.
 
     Raises:
-        ValueError: for an unknown device, observation, camera or background, a count below one, or a task whose reward
-            or observation has another shape than `Task` asks for.
+        ValueError: for an unknown device, observation, camera or background, a count below one, a model that
+            mujoco_warp cannot simulate, or a task whose reward or observation has another shape than `Task` asks for.
     """
 
     def __init__(
@@ -73,18 +74,24 @@ class WarpEnv(Worlds):
         paints = bool(randomize.whole.background) and "pixels" in draw
         if paints and "segmentation" not in draw:
             draw = (*draw, "segmentation")  # tells where to paint
-        self.sim = WarpSim(
-            task.model,
-            num_envs,
-            self.device,
-            substeps=substeps,
-            render=render if draw else None,
-            draw=draw,
-            per_world=tuple(dict.fromkeys((*task.per_world, *varied_fields(randomize, task.model)))),
-            textures=textures_for(randomize) if draw else None,
-            max_contacts=max_contacts,
-            max_constraints=max_constraints,
-        )
+        try:
+            self.sim = WarpSim(
+                task.model,
+                num_envs,
+                self.device,
+                substeps=substeps,
+                render=render if draw else None,
+                draw=draw,
+                per_world=tuple(dict.fromkeys((*task.per_world, *varied_fields(randomize, task.model)))),
+                textures=textures_for(randomize) if draw else None,
+                max_contacts=max_contacts,
+                max_constraints=max_constraints or task.max_constraints,
+            )
+        except NotImplementedError as error:  # names an element or option of MuJoCo's
+            raise ValueError(
+                f"{task.xml}: mujoco_warp lacks what this model asks for: {error} Take it out of that file or choose "
+                'another; MuJoCo\'s defaults, such as <option solver="Newton"/>, are there.'
+            ) from error
         self.decision_seconds = float(task.model.opt.timestep) * substeps * action_repeat
         control_steps = ENDLESS if math.isinf(task.control_steps) else task.control_steps * task.substeps / substeps
         self.episode_steps = time_limit or max(1, math.ceil(control_steps - 1e-6) // action_repeat)
@@ -95,19 +102,15 @@ class WarpEnv(Worlds):
         self._episode_step = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         self._repaired = torch.zeros((), dtype=torch.int64, device=self.device)
         self._overflowed = torch.zeros(len(OVERFLOWS), dtype=torch.int64, device=self.device)
-        self._reported: set[str] = set()  # of `OVERFLOWS`
+        self._not_finite = torch.zeros(1 + len(self.state_names), dtype=torch.int64, device=self.device)
+        self._reported: set[str] = set()  # what was warned of: keys of `OVERFLOWS`, "not finite"
         self._env_frames = 0
         self._last = self._observe()
         self._make_specs(self.sim.ctrl_low, self.sim.ctrl_high)
 
     @property
     def counters(self) -> dict[str, int]:
-        """Totals since this environment was made; reading them waits for the device.
-
-        `env_frames`: control steps of all worlds. `repaired_worlds`: worlds that broke and were reset.
-        `overflowed_worlds`: how often one of them was out of room for contacts or constraints.
-        """
-        self._report_overflows()
+        self._report()
         return {
             "env_frames": self._env_frames,
             "repaired_worlds": int(self._repaired),
@@ -132,14 +135,14 @@ class WarpEnv(Worlds):
         self._episode_step += 1
         terminated = self.task.terminated(self.sim)
 
-        self._overflowed += self.sim.overflowed().sum(0)
-        broken = self.sim.broken() | ~valid | ~reward.isfinite() | ~self._state().isfinite().all(-1)
+        broken = self._find_broken(valid, reward)
+        ends = flags(terminated & ~broken, broken | (self._episode_step >= self.episode_steps))
+        self._ask_ended(ends["done"])
         self._repair(broken)
         now = self._observe()
         self._last = {name: select(broken, self._last[name], x) for name, x in now.items()}
-        truncated = broken | (self._episode_step >= self.episode_steps)
         reward = torch.where(broken, 0.0, reward)[:, None]  # (B, 1)
-        return self._tensordict(self._last | flags(terminated & ~broken, truncated) | {"reward": reward})
+        return self._tensordict(self._last | ends | {"reward": reward})
 
     def _reset(self, tensordict: TensorDictBase | None = None, **_: object) -> TensorDictBase:
         mask = self._mask(tensordict)
@@ -172,6 +175,14 @@ class WarpEnv(Worlds):
     def _state(self) -> torch.Tensor:
         return torch.cat(list(self.task.observation(self.sim).values()), dim=-1)  # (B, n)
 
+    def _find_broken(self, valid: torch.Tensor, reward: torch.Tensor) -> torch.Tensor:
+        """Worlds that must be reset, (B,) bool, given those whose action was `valid` and the rewards; counts why."""
+        self._overflowed += self.sim.overflowed().sum(0)
+        sound = valid & ~self.sim.broken()
+        wrong = ~torch.cat([reward[:, None], self._state()], dim=-1).isfinite()  # (B, 1 + n)
+        self._not_finite += (wrong & sound[:, None]).sum(0)
+        return ~sound | wrong.any(-1)
+
     def _repair(self, broken: torch.Tensor) -> None:
         """Puts broken worlds (B,) into the model's default state, which is finite; their reset follows."""
         self._repaired += broken.sum()
@@ -180,10 +191,21 @@ class WarpEnv(Worlds):
         self.sim.reset(broken)
         self.sim.forward()
         if self.device.type == "cpu":
-            self._report_overflows()
+            self._report()
 
-    def _report_overflows(self) -> None:
-        """Warns, once for each, of buffers that were too small; waits for the device."""
+    def _report(self) -> None:
+        """Warns, once for each, of buffers that were too small and of a task that is at fault; waits for the device."""
+        names = ("reward", *self.state_names)
+        wrong = [name for name, count in zip(names, self._not_finite.tolist(), strict=True) if count]
+        if wrong and "not finite" not in self._reported:
+            self._reported.add("not finite")
+            warnings.warn(
+                f"The task {self.task_name} gave numbers that are not finite where its physics was sound, in: "
+                f"{', '.join(wrong)}. Its worlds start new episodes then, without reward. Mend its reward or "
+                "observation; the counter repaired_worlds goes on counting.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         for argument, count in zip(OVERFLOWS, self._overflowed.tolist(), strict=True):
             if count and argument not in self._reported:
                 self._reported.add(argument)

@@ -9,7 +9,6 @@ they show the present state without a copy and change with the next call.
 # (mujoco is compiled and brings no types; a Warp kernel's annotations are no types)
 
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -20,6 +19,7 @@ import torch
 import warp as wp
 
 from envs.cameras import Cameras, RenderConfig
+from envs.devices import Graphs, resolve_device
 from envs.warp_lighting import mark_textured, patch_lighting
 from envs.warp_patches import patch_mujoco_warp
 from envs.warp_start import start_warp
@@ -105,12 +105,10 @@ class WarpSim:
         self.device = resolve_device(device)
         self.substeps = substeps
         self.per_world = per_world
-        self._wp_device = wp.device_from_torch(self.device)
-        self._graphs: dict[str, wp.Graph] = {}
+        self._graphs = Graphs(self.device)
         self._tensors: dict[str, torch.Tensor] = {}
-        self._stream: wp.Stream | None = None
         self._threads: ThreadPoolExecutor | None = None
-        with wp.ScopedDevice(self._wp_device):
+        with wp.ScopedDevice(self._graphs.warp_device):
             with warnings.catch_warnings():  # of geoms without friction, which are dm_control's own
                 warnings.filterwarnings("ignore", message="geom .* friction", category=UserWarning)
                 self._model = mjw.put_model(mark_textured(model), batch_sizes={name: num_worlds for name in per_world})
@@ -126,7 +124,7 @@ class WarpSim:
                 self._cameras = Cameras(model, num_worlds, render, draw, textures, parts)
         self._reset_mask_tensor = wp.to_torch(self._reset_mask)
         self.ctrl_low, self.ctrl_high = self._ctrl_range()
-        wp.synchronize_device(self._wp_device)  # all of this was made on Warp's stream, not on torch's
+        wp.synchronize_device(self._graphs.warp_device)  # all of this was made on Warp's stream, not on torch's
         self.forward()
 
     def _ctrl_range(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -170,7 +168,7 @@ class WarpSim:
 
     def step(self) -> None:
         """Advances all worlds by `substeps` physics steps, derived quantities included."""
-        self._replay("step", self._record_step)
+        self._graphs.replay("step", self._record_step)
 
     def _record_step(self) -> None:
         # As in dm_control: positions and velocities derived from the new state are brought up to date at
@@ -203,11 +201,11 @@ class WarpSim:
         Write their initial state afterwards and call `forward` before reading anything derived.
         """
         self._reset_mask_tensor.copy_(mask)
-        self._replay("reset", lambda: mjw.reset_data(self._model, self._data, self._reset_mask))
+        self._graphs.replay("reset", lambda: mjw.reset_data(self._model, self._data, self._reset_mask))
 
     def forward(self) -> None:
         """Brings everything derived from positions and velocities up to date in all worlds."""
-        self._replay("forward", self._record_step1)
+        self._graphs.replay("forward", self._record_step1)
 
     def sense(self, mask: torch.Tensor) -> None:
         """Brings all sensors of the worlds of `mask` (B,) up to date, as if no actuator pulled.
@@ -216,7 +214,7 @@ class WarpSim:
         that starts in contact, or moving, calls this at the end of its reset, as dm_control does.
         """
         kept = self.data("sensordata").clone()
-        self._replay("sense", self._record_sense)
+        self._graphs.replay("sense", self._record_sense)
         sensors = self.data("sensordata")
         sensors.copy_(torch.where(mask[:, None], sensors, kept))
 
@@ -246,13 +244,13 @@ class WarpSim:
             f"render {i}": partial(part.record, self._model, self._data, self.per_world)
             for i, part in enumerate(self._cameras.parts)
         }
-        if len(works) > 1 and works.keys() <= self._graphs.keys():
+        if len(works) > 1 and self._graphs.has(set(works)):
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(len(works))
-            list(self._threads.map(self._replay, works, works.values()))  # Warp lets go of Python's lock meanwhile
+            list(self._threads.map(self._graphs.replay, works, works.values()))  # Warp frees Python's lock
         else:
             for name, record in works.items():
-                self._replay(name, record)
+                self._graphs.replay(name, record)
         return self._cameras.pictures()
 
     def broken(self) -> torch.Tensor:
@@ -311,39 +309,12 @@ class WarpSim:
         data = {name: self.data(name) for name in _STATE if getattr(self._data, name).size}
         return data | {f"model.{name}": self.model(name) for name in self.per_world}
 
-    # ---- graphs ----
-
-    def _replay(self, name: str, record: Callable[[], None]) -> None:
-        stream = self._torch_stream()
-        if name in self._graphs:
-            wp.capture_launch(self._graphs[name], stream=stream)
-            return
-        with wp.ScopedDevice(self._wp_device):
-            with wp.ScopedStream(stream):
-                record()  # does this first call's work, and compiles: that cannot happen in a recording
-            with wp.ScopedCapture(device=self._wp_device) as capture:  # on Warp's stream; runs nothing
-                record()
-        assert capture.graph is not None
-        self._graphs[name] = capture.graph
-
-    def _torch_stream(self) -> wp.Stream | None:
-        """torch's current stream, so that Warp's work keeps its order with torch's and waits on no host.
-
-        A CUDA graph may be launched on another stream than the one it was recorded on, which matters here:
-        torch's default stream cannot be recorded at all.
-        """
-        if self.device.type != "cuda":
-            return None
-        stream = torch.cuda.current_stream(self.device)
-        if self._stream is None or self._stream.cuda_stream != stream.cuda_stream:
-            self._stream = wp.stream_from_torch(stream)
-        return self._stream
-
 
 def _guess_constraints(model: mujoco.MjModel) -> int | None:
     """Scalar constraints to make room for; None where mujoco_warp's guess will do.
 
-    That is 64 without height fields, whatever the model, and a dog that falls with random torques needs 226.
+    That is 64 without height fields, whatever the model, and a humanoid_CMU driven from bound to bound needs 87. More
+    room than is needed costs time on the CPU: a humanoid's steps take a tenth longer with two and a half times as much.
     """
     guess = _CONSTRAINTS_PER_LIMIT * int(model.jnt_limited.sum())
     return guess if guess > 64 and not model.nhfield else None
@@ -357,24 +328,3 @@ def _force_sensors(model: mujoco.MjModel) -> list[int]:
         if model.sensor_needstage[sensor.id] == mujoco.mjtStage.mjSTAGE_ACC
         for i in range(sensor.dim[0])
     ]
-
-
-def resolve_device(device: torch.device | str) -> torch.device:
-    """The device named, with its index, after making sure that it is there.
-
-    Raises:
-        ValueError: for a device that torch does not know, is neither CPU nor CUDA, or is not there.
-    """
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"Unknown device {device!r}: expected 'cpu', 'cuda' or 'cuda:1'.") from error
-    if found.type == "cpu":
-        return torch.device("cpu")
-    if found.type != "cuda":
-        raise ValueError(f"Worlds run on 'cpu' or 'cuda', not on {str(device)!r}.")
-    count = min(torch.cuda.device_count(), wp.get_cuda_device_count())
-    index = found.index if found.index is not None else (torch.cuda.current_device() if count else 0)
-    if index >= count:
-        raise ValueError(f"Device {str(device)!r} is not there: this machine shows {count} CUDA devices. Use 'cpu'.")
-    return torch.device("cuda", index)

@@ -1,18 +1,44 @@
-"""Starts Warp without its notice that there is no NVIDIA driver: on a laptop that is nothing to warn of."""
+"""Starts Warp: without its notice that there is no NVIDIA driver, and saying on stderr when it compiles.
+
+On a laptop a missing driver is nothing to warn of. A kernel compiled is kept on the machine, and compiling all that a
+model needs takes a minute or more, in which nothing else would be said.
+"""
 
 import ctypes
 import os
 import sys
 import tempfile
+import time
+from typing import NamedTuple
 
 import warp as wp
 
 _NOTICE = b"Could not find or load the NVIDIA CUDA driver"
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class Compiled(NamedTuple):
+    """What Warp has compiled in this process."""
+
+    modules: int
+    """Modules of kernels; those that came from the machine's cache are not counted."""
+    seconds: float
+    """Time that they took, in all."""
+
+
+_done = Compiled(0, 0.0)
+_last_line = -_SECONDS_BETWEEN_LINES  # when something was said last
+
+
+def compiled() -> Compiled:
+    """What Warp has compiled so far, zero where all came from the cache: to be taken off a measured time."""
+    return _done
 
 
 def start_warp() -> None:
-    """`wp.init()`, with messages from warnings on."""
+    """`wp.init()`, with messages from warnings on, and a line on stderr every five seconds while it compiles."""
     wp.config.log_level = wp.LOG_WARNING
+    _announce_compiling()
     if not sys.platform.startswith("linux") or _has_driver():
         wp.init()
         return
@@ -29,6 +55,41 @@ def start_warp() -> None:
             caught.seek(0)
             lines = caught.read().splitlines(keepends=True)
             os.write(2, b"".join(line for line in lines if _NOTICE not in line))
+
+
+def _announce_compiling() -> None:
+    """Counts and announces what Warp compiles.
+
+    Its own messages come after each module, cached or not, and name neither how many nor how long in all. `_compile` is
+    called for each module that is loaded and says whether it had to do anything; `_run_codegen` only if so.
+    """
+    compile_module, generate = wp.Module._compile, wp.Module._run_codegen
+    if getattr(compile_module, "announced", False):
+        return
+
+    def counting(self: wp.Module, *args, **kwargs) -> bool:
+        global _done
+        start = time.perf_counter()
+        did = compile_module(self, *args, **kwargs)
+        if did:
+            _done = Compiled(_done.modules + 1, _done.seconds + time.perf_counter() - start)
+        return did
+
+    def announcing(self: wp.Module, *args, **kwargs):
+        global _last_line
+        now = time.perf_counter()
+        if now - _last_line > _SECONDS_BETWEEN_LINES:
+            _last_line = now
+            print(
+                f"Compiling Warp's kernels, once on this machine (kept in {wp.config.kernel_cache_dir}): "
+                f"{_done.modules} modules in {_done.seconds:.0f} s so far, now {self.name}.",
+                file=sys.stderr,
+                flush=True,
+            )
+        return generate(self, *args, **kwargs)
+
+    counting.announced = True  # pyright: ignore[reportFunctionMemberAccess]
+    wp.Module._compile, wp.Module._run_codegen = counting, announcing
 
 
 def _has_driver() -> bool:

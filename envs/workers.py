@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 Observation = dict[str, np.ndarray]
+_UNGUARDED = 71  # exit status of a process that found no guard in the script that it imported
 
 
 @dataclass(frozen=True)
@@ -67,24 +68,39 @@ class Workers:
         count: number of processes, at most `num_worlds`.
 
     Raises:
-        ValueError: what a player raised as its user's mistake.
+        ValueError: what a player raised as its user's mistake, or a script that starts processes when it is imported.
     """
 
     def __init__(self, make: Callable[[], Player], num_worlds: int, count: int):
         context = multiprocessing.get_context("spawn")  # a fork would copy torch's and Warp's threads half
         self._pipes: list[Connection] = []
-        processes = []
+        processes: list[Any] = []
         self._players = [make() for _ in range(num_worlds)] if count == 0 else []
         self._shares = [] if count == 0 else np.array_split(np.arange(num_worlds), count)
         for share in self._shares:
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, make, len(share)), daemon=True)
-            process.start()
+            try:
+                process.start()
+            except RuntimeError:
+                if multiprocessing.parent_process() is None:
+                    raise
+                # This is such a process itself, still importing the script that started it.
+                raise SystemExit(_UNGUARDED) from None
             theirs.close()
             self._pipes.append(ours)
             processes.append(process)
         self.close = weakref.finalize(self, _stop, self._pipes, processes, self._players)
-        abouts = [player.about for player in self._players] or [_receive(pipe) for pipe in self._pipes]
+        try:
+            abouts = [player.about for player in self._players] or [_receive(pipe) for pipe in self._pipes]
+        except RuntimeError:
+            processes[0].join(timeout=5)
+            if processes[0].exitcode == _UNGUARDED:
+                raise ValueError(
+                    "Processes that play worlds import your script anew, which starts processes itself: put what makes "
+                    'the worlds under `if __name__ == "__main__":`, or pass workers=0.'
+                ) from None
+            raise
         self.about: About = abouts[0]
 
     def reset(self, worlds: np.ndarray, seeds: list[int | None]) -> Observation:

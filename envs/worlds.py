@@ -7,6 +7,8 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Bounded, Composite, UnboundedContinuous
 from torchrl.envs import EnvBase
 
+from envs.devices import Question
+
 OBSERVATIONS = ("pixels", "state", "depth", "segmentation", "behaviour")
 ENDLESS = 1000
 """Control steps after which an episode of a task without end is cut off."""
@@ -55,6 +57,7 @@ class Worlds(EnvBase):
         self.action_repeat = action_repeat
         self.observations = tuple(observations)
         self._last: dict[str, torch.Tensor] = {}
+        self._ended: tuple[torch.Tensor, Question] | None = None  # a step's `done`, and whether any of it holds
 
     def _make_specs(self, low: torch.Tensor, high: torch.Tensor) -> None:
         """Specs of the observations in `_last`, and of actions between `low` and `high`, (A,) each."""
@@ -95,6 +98,21 @@ class Worlds(EnvBase):
         """
         raise NotImplementedError
 
+    def maybe_reset(self, tensordict: TensorDictBase) -> TensorDictBase:
+        """Starts the worlds afresh that are done, as torchrl does, and leaves all as it is where none is.
+
+        torchrl asks here whether any is, and on CUDA waits in every step until the device has done all of its work. A
+        step that called `_ask_ended` has asked before: what is waited for is its physics alone, while the device goes
+        on with what came after that. Where some world is done, the reset waits as any does.
+        """
+        if self._ended is not None and tensordict.get("done") is self._ended[0] and not self._ended[1].read():
+            return tensordict
+        return super().maybe_reset(tensordict)
+
+    def _ask_ended(self, done: torch.Tensor) -> None:
+        """To be called in `_step` as soon as it is known which worlds are done, with the (B, 1) that it returns."""
+        self._ended = done, Question(done)
+
     def observe(self) -> TensorDictBase:
         """The root tensordict that the next action answers: the present observation, nothing done."""
         none = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
@@ -128,6 +146,8 @@ def check_counts(**counts: int | None) -> None:
 
 def check_observations(observations: tuple[str, ...], known: tuple[str, ...]) -> None:
     """Raises ValueError unless there is at least one observation and all are known."""
+    if isinstance(observations, str):
+        raise ValueError(f"observations should be a tuple of names, such as ({observations!r},), got {observations!r}.")
     if not observations:
         raise ValueError(f"An agent must see something: choose from {', '.join(known)}.")
     for name in observations:

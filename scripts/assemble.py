@@ -1,5 +1,6 @@
 """From a config to the parts of a run: worlds, encoder, agent, replay, trainer."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from agents.trainer import LoopConfig, Trainer
 from encoders import ENCODERS, Encoder, make_encoder
 from encoders.internvideo2 import InternVideo2
 from encoders.pretrain import PretrainConfig, Pretrainer
+from encoders.pretrained import PretrainedConfig
 from encoders.probe import ProbeConfig
 from encoders.vjepa import VJEPAConfig
 from envs import Backend, RandomizeConfig, RenderConfig, WarpEnv, Worlds, make_env
@@ -66,7 +68,7 @@ class RunConfig:
     eval_episodes: int = 10
     """Episodes of an evaluation."""
     encoder_from: str = ""
-    """Folder of a run of train.py or pretrain.py whose encoder this run starts from."""
+    """Run whose encoder this one starts from; for vjepa also a VJEPA2Model's folder or OWNER/NAME on the hub."""
     decoder_steps: int = 600
     """Gradient steps of the decoder that draws what the model imagines; 0 for no pictures."""
     env: EnvConfig = field(default_factory=EnvConfig)
@@ -162,8 +164,30 @@ def build_warp(config: RunConfig, num_envs: int, seed: int, observations: tuple[
     return env
 
 
+def check_picture_size(config: RunConfig) -> None:
+    """Raises ValueError unless the config's encoder reads frames of the size that its cameras draw.
+
+    It would be refused at the first frame, when worlds are built and a run folder is made.
+    """
+    field = "encoder.vit.image_size" if hasattr(config.encoder, "vit") else "encoder.image_size"
+    size = getattr(getattr(config.encoder, "vit", config.encoder), "image_size", None)
+    _, height, width = config.env.render.shape
+    if size is None or isinstance(config.encoder, PretrainedConfig) or (height, width) == (size, size):
+        return  # the simulator's state has no size, and a public checkpoint scales what it gets
+    rows = size // len(config.env.render.views)  # cameras lie one below another
+    raise ValueError(
+        f"{field}={size} does not fit the pictures of {height} x {width} pixels that are drawn: add "
+        f"env.render.height={rows} env.render.width={size}, or change {field}."
+    )
+
+
 def build(config: RunConfig) -> Parts:
-    """Worlds, encoder and agent, seeded, freshly initialised and on the config's device."""
+    """Worlds, encoder and agent, seeded, freshly initialised and on the config's device.
+
+    Raises:
+        ValueError: the encoder does not read pictures of the size that the cameras draw.
+    """
+    check_picture_size(config)
     env = build_env(config, config.env.num_envs, config.seed)
     torch.manual_seed(config.seed)
     encoder = make_encoder(config.encoder, env.action_dim, len(env.state_names)).to(env.device)
@@ -198,11 +222,17 @@ def prepare(config: RunConfig, parts: Parts) -> None:
 
 
 def prepare_encoder(config: RunConfig, encoder: Encoder, sentences: tuple[str, ...], device: torch.device) -> None:
-    """Hands an encoder what its training needs besides rollouts: sentences, a teacher, another run's weights."""
+    """Hands an encoder what its training needs besides rollouts: sentences, a teacher, weights to start from."""
     if encoder.reads_text:
         encoder.read_sentences(sentences)
-    if isinstance(encoder, InternVideo2) and encoder.config.teacher:
-        encoder.teach_with(encoder_of(encoder.config.teacher, device))
+    if isinstance(encoder, InternVideo2):
+        if encoder.config.teacher:
+            encoder.teach_with(encoder_of(encoder.config.teacher, device))
+        elif os.environ.get("RANK", "0") == "0":
+            print(
+                "Warning: encoder=internvideo2 without encoder.teacher=RUN matches an untrained network, from which "
+                "there is little to learn."
+            )
     # A run that is continued has the weights in its own checkpoint, wherever they came from.
     if config.encoder_from and not getattr(config, "resume", ""):
         start_from(encoder, config.encoder, config.encoder_from, device)

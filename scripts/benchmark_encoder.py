@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from assemble import RunConfig, choice
 from encoders import make_encoder
 from encoders.pretrain import Pretrainer, flops_per_clip
+from encoders.pretrained import Pretrained
 from encoders.throughput import autocast_dtype, count_flops, peak_flops
 from encoders.vit import ViTConfig
 from timing import seconds_per_call
@@ -55,7 +56,9 @@ def _own_rows(config: RunConfig, device: torch.device, row: Row) -> list[dict]:
     if not encoder.clip_frames:
         raise ValueError("encoder=state reads no pictures: there is nothing to measure.")
     size, steps = config.pretrain.batch_size, config.pretrain.future_steps
-    side = getattr(config.encoder, "vit", config.encoder).image_size
+    # A checkpoint's own size is known only once it is read.
+    own = encoder if isinstance(encoder, Pretrained) else getattr(config.encoder, "vit", config.encoder)
+    side = own.image_size
     frames = torch.randint(256, (size, encoder.clip_frames + steps, 3, side, side), dtype=torch.uint8, device=device)
     actions = torch.rand(size, steps, _ACTIONS, device=device)
     sample = (frames, actions, actions.sum(-1), torch.zeros(size, dtype=torch.int64, device=device))

@@ -1,56 +1,97 @@
 """Frames per second and memory of the worlds, beside dm_control's own environment.
 
 A frame is a picture and the decision that led to it: `action_repeat` control steps of physics.
+
+`both with reset` is what an agent gets: all worlds play whole episodes of the task's length and start together, as they
+do in training, since these tasks end by time. An episode takes longer than can be measured for many worlds, so it is
+put together from two measurements: a decision after which no episode ends, and one after which all do, with the first
+picture of the next. Of E decisions, one is of the second kind. dm_control's is put together in the same way.
 """
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from assemble import RunConfig, build_warp
+from envs.warp_start import compiled
 from timing import memory_free, memory_used, seconds_per_call
+
+_ENDLESS = 10**9  # decisions, more than are ever measured
+_PROBED = (64, 128)
+"""Numbers of worlds by whose memory that of more is estimated: of fewer, what they share would count for most."""
 
 
 def env_rows(config: RunConfig, worlds: tuple[int, ...], seconds: float, device: torch.device) -> list[dict]:
     """A row for each backend, number of worlds, and of physics, render, both, both with reset."""
     print("Kernels are compiled at first use, which takes about a minute.")
-    start = time.perf_counter()
+    start, before = time.perf_counter(), compiled()
     _warp_rows(config, 1, 0.0, device)  # not counted: what is loaded and compiled here serves all that follow
-    print(f"They are ready after {time.perf_counter() - start:.0f} s.")
+    modules, compile_s = (now - then for now, then in zip(compiled(), before, strict=True))
+    print(
+        f"They are ready after {time.perf_counter() - start:.0f} s, {compile_s:.0f} s of it for compiling {modules} "
+        "modules that this machine had not kept."
+    )
     rows: list[dict] = []
-    for count in sorted(worlds):
-        measured = [row for row in rows if row["memory_mb"] > 0]
-        wanted = measured[-1]["memory_mb"] / measured[-1]["worlds"] * count if measured else 0.0
-        free = memory_free(device)
-        if wanted > 0.8 * free:
-            print(f"{count} worlds would take about {wanted:,.0f} of {free:,.0f} MB: they are left out.")
-            break
+    memory: dict[int, float] = {}  # number of worlds -> megabytes
+    for count in sorted(set(worlds)):
         try:
+            if not _fits(config, count, memory, device):
+                break
             rows += _warp_rows(config, count, seconds, device)
+            memory[count] = rows[-1]["memory_mb"]
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "alloc" not in str(error):
                 raise
             print(f"{count} worlds do not fit into memory: they are left out.")
             break
+    rows = [row | {"compile_s": compile_s} for row in rows]
     return rows + _dm_control_rows(config, seconds)
 
 
+def _fits(config: RunConfig, count: int, memory: dict[int, float], device: torch.device) -> bool:
+    """Whether so many worlds have room, by what fewer of them took; says so if not."""
+    if count <= _PROBED[-1]:
+        return True
+    if sum(known >= _PROBED[0] for known in memory) < 2:
+        for probed in _PROBED:
+            memory.setdefault(probed, _warp_rows(config, probed, 0.0, device)[-1]["memory_mb"])
+    wanted, free = (
+        estimate({known: memory[known] for known in memory if known >= _PROBED[0]}, count),
+        memory_free(device),
+    )
+    if wanted > 0.8 * free:
+        print(f"{count} worlds would take about {wanted:,.0f} of {free:,.0f} MB: they are left out.")
+        return False
+    return True
+
+
+def estimate(memory: Mapping[int, float], count: int) -> float:
+    """Megabytes that `count` worlds would take if memory goes on growing as between the two largest known numbers.
+
+    Args:
+        memory: number of worlds -> megabytes, for at least two numbers.
+        count: a number of worlds.
+    """
+    fewer, more = sorted(memory)[-2:]
+    growth = max(0.0, memory[more] - memory[fewer]) / (more - fewer)  # pages that were freed before come without it
+    return memory[more] + growth * (count - more)
+
+
+def whole_episode(ordinary: float, last: float, decisions: float) -> float:
+    """Mean seconds of a decision, in an episode of so many; the last one's seconds hold a reset. One may be endless."""
+    return ordinary if math.isinf(decisions) else ((decisions - 1) * ordinary + last) / decisions
+
+
 def _rows(
-    config: RunConfig,
-    backend: str,
-    device: torch.device,
-    worlds: int,
-    works: Mapping[str, Callable[[], object]],
-    seconds: float,
-    before: float,
+    config: RunConfig, backend: str, device: torch.device, worlds: int, times: Mapping[str, float], before: float
 ) -> list[dict]:
-    """Measures each of `works`, one call of which draws or decides once in every world."""
-    rates = {what: worlds / seconds_per_call(work, seconds, device) for what, work in works.items()}
+    """A row for each of `times`: the seconds in which every world draws or decides once."""
     about = {"backend": backend, "device": str(device), "task": config.task, "worlds": worlds}
     more = {"memory_mb": max(0.0, memory_used(device) - before), "action_repeat": config.env.action_repeat}
-    return [about | {"what": what, "frames_per_s": rate} | more for what, rate in rates.items()]
+    return [about | {"what": what, "frames_per_s": worlds / one} | more for what, one in times.items()]
 
 
 def _warp_rows(config: RunConfig, count: int, seconds: float, device: torch.device) -> list[dict]:
@@ -58,7 +99,7 @@ def _warp_rows(config: RunConfig, count: int, seconds: float, device: torch.devi
     repeat = config.env.action_repeat
     env = build_warp(config, count, config.seed, ("pixels", "state"))
     observation = env.reset()
-    spec = env.action_spec
+    spec, decisions = env.action_spec, env.episode_steps
 
     def physics() -> None:
         env.sim.ctrl.copy_(spec.rand())
@@ -74,8 +115,15 @@ def _warp_rows(config: RunConfig, count: int, seconds: float, device: torch.devi
         observation["action"] = spec.rand()
         _, observation = env.step_and_maybe_reset(observation)
 
-    works = {"physics": physics, "render": env.sim.render, "both": both, "both with reset": agent}
-    return _rows(config, "warp", env.device or device, count, works, seconds, before)
+    measured = env.device or device
+    works = {"physics": physics, "render": env.sim.render, "both": both}
+    times = {what: seconds_per_call(work, seconds, measured) for what, work in works.items()}
+    env.episode_steps = _ENDLESS
+    ordinary = seconds_per_call(agent, seconds, measured)
+    env.episode_steps = 1
+    last = seconds_per_call(agent, seconds, measured)
+    times["both with reset"] = whole_episode(ordinary, last, decisions)
+    return _rows(config, "warp", measured, count, times, before)
 
 
 def _dm_control_rows(config: RunConfig, seconds: float) -> list[dict]:
@@ -84,12 +132,18 @@ def _dm_control_rows(config: RunConfig, seconds: float) -> list[dict]:
 
     cpu, render = torch.device("cpu"), config.env.render
     before = memory_used(cpu)
-    env: Any = DMControlEnv(config.task, config.seed, config.env.action_repeat)
+    settings: dict[str, Any] = {"action_repeat": config.env.action_repeat, "frame_skip": config.env.frame_skip}
+    try:
+        decisions = DMControlEnv(config.task, time_limit=config.env.time_limit, **settings).episode_steps
+    except ValueError as error:  # a task of the user's own
+        print(f"dm_control is not measured: {error}")
+        return []
+    env = DMControlEnv(config.task, config.seed, time_limit=_ENDLESS, **settings)
     env.reset()
 
     def physics() -> None:
         action = env.action_low + (env.action_high - env.action_low) * torch.rand(len(env.action_low)).numpy()
-        if env.step(action)[2]:
+        if env.step(action)[2]:  # ended before its time
             env.reset()
 
     def draw() -> None:
@@ -99,10 +153,18 @@ def _dm_control_rows(config: RunConfig, seconds: float) -> list[dict]:
         physics()
         draw()
 
-    works = {"physics": physics, "render": draw, "both with reset": both}
+    def last() -> None:
+        both()
+        env.reset()
+        draw()
+
+    times = {"physics": seconds_per_call(physics, seconds, cpu)}
     try:
         draw()
     except ValueError as error:
         print(f"dm_control's pictures are not measured: {error}")
-        works = {"physics": physics}
-    return _rows(config, "dm_control", cpu, 1, works, seconds, before)
+    else:
+        times["render"] = seconds_per_call(draw, seconds, cpu)
+        ordinary, ended = (seconds_per_call(work, seconds, cpu) for work in (both, last))
+        times["both with reset"] = whole_episode(ordinary, ended, decisions)
+    return _rows(config, "dm_control", cpu, 1, times, before)

@@ -11,7 +11,7 @@ from torch import Tensor
 import cli
 from agents.checkpoint import fitting, load_checkpoint
 from agents.replay import Replay
-from assemble import GROUPS, TrainConfig
+from assemble import GROUPS, TrainConfig, check_picture_size
 from encoders.clips import ClipConfig, Clips, find_recordings
 from envs import make_task
 
@@ -21,7 +21,7 @@ class ReplayClips:
 
     Args:
         replay: the replay.
-        stored: its entries, as its checkpoint holds them.
+        saved: it as its checkpoint holds it.
         clip_frames: frames F of a clip.
         steps: steps K after it.
         sentences: what the task's `behaviour` points to.
@@ -32,15 +32,15 @@ class ReplayClips:
 
     has_action = has_reward = True
 
-    def __init__(
-        self, replay: Replay, stored: dict[str, Tensor], clip_frames: int, steps: int, sentences: tuple[str, ...]
-    ):
+    def __init__(self, replay: Replay, saved: dict[str, Any], clip_frames: int, steps: int, sentences: tuple[str, ...]):
+        stored = saved["data"]
         if "pixels" not in stored:
             raise ValueError("That run's replay holds no pictures: its encoder read the simulator's state.")
         self.replay, self.clip_frames, self.steps = replay, clip_frames, steps
         self.skipped: dict[str, str] = {}
         self.keys = ("behaviour",) if "behaviour" in stored else ()
         self.sentences = sentences if self.keys else ()
+        self.described = bool(self.keys) and bool((stored["behaviour"][_filled(saved)] >= 0).any())
         self.action_dim = stored["action"].shape[-1]
 
     def sample(self, batch_size: int) -> tuple[Tensor, ...]:
@@ -61,6 +61,12 @@ class ReplayClips:
         pass
 
 
+def _filled(saved: dict[str, Any]) -> Tensor:
+    """Which rows of a saved replay were written, (worlds, rows)."""
+    rows = saved["data"]["action"].shape[1]
+    return torch.arange(rows, device=saved["written"].device) < saved["written"][:, None]
+
+
 def open_clips(
     config: TrainConfig, data: Path, clip_config: ClipConfig, device: torch.device
 ) -> tuple[TrainConfig, Clips | ReplayClips, Replay | None]:
@@ -79,8 +85,9 @@ def open_clips(
     with fitting(checkpoint):
         replay.load_state_dict(state["replay"])
     config = replace(config, task=saved.task, env=saved.env)
+    check_picture_size(config)
     sentences = make_task(saved.task).behaviours if saved.env.backend == "warp" else ()
-    return config, ReplayClips(replay, state["replay"]["data"], frames, steps, sentences), replay
+    return config, ReplayClips(replay, state["replay"], frames, steps, sentences), replay
 
 
 def leave_out(config: TrainConfig, clips: Clips | ReplayClips, say: Callable[[str], None]) -> TrainConfig:

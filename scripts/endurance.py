@@ -1,7 +1,7 @@
 """Play every task with actions that no agent should choose, and count what breaks.
 
     python scripts/endurance.py
-    python scripts/endurance.py "task=[walker-walk,dog-run]" steps=2000 out=rows.json
+    python scripts/endurance.py task=walker-walk,dog-run steps=2000 out=rows.json
 
 All worlds but the first get random actions, actions from bound to bound, far out of bounds and infinite ones. The
 first plays the same calm actions as a world that is alone: both must see the same, to the bit, whatever happens
@@ -16,7 +16,7 @@ import torch
 
 import cli
 from envs import TASKS, WarpEnv, make_env, make_task
-from rows import check_out, print_table, write_rows
+from rows import check_out, print_table, with_list, write_rows
 from run_folder import stage_bar
 
 _COLUMNS = {
@@ -34,7 +34,7 @@ class EnduranceConfig:
     """What is played, and for how long."""
 
     task: tuple[str, ...] = ()
-    """Tasks, as [NAME,NAME]; all if none is named."""
+    """Tasks, with commas between them; all if none is named."""
     steps: int = 10_000
     """Control steps of each world."""
     num_envs: int = 8
@@ -120,4 +120,4 @@ def _hostile(generator: torch.Generator, num_envs: int, action_dim: int) -> torc
 
 
 if __name__ == "__main__":
-    cli.main(run, EnduranceConfig)
+    cli.main(run, EnduranceConfig, argv=with_list(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Encoders of other runs: to start from, to be taught by, to export."""
+"""Encoders of other runs: to start from, to be taught by, to export; and public ones to start from."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +8,11 @@ import torch
 
 import cli
 import composing
+import schema
 from agents.checkpoint import fitting, load_checkpoint
 from encoders import ENCODERS, Encoder, make_encoder
+from encoders.export import from_transformers
+from encoders.hub import download, on_hub
 from encoders.vjepa import VJEPAConfig
 
 _GROUPS = {"encoder": {name: config for name, (config, _) in ENCODERS.items()}}
@@ -43,12 +46,19 @@ def start_from(encoder: Encoder, config: Any, run: str, device: torch.device) ->
     Args:
         encoder: the encoder, on `device`.
         config: its config.
-        run: folder of the run.
+        run: folder of the run; for V-JEPA also a VJEPA2Model's folder, or its OWNER/NAME on the hub.
 
     Raises:
         FileNotFoundError: there is no such run, or no checkpoint in it.
         ValueError: that encoder is of another kind or of other sizes.
     """
+    folder = Path(run).expanduser()
+    # A mistyped runs/NAME looks like a model of the hub, but for its first part being a folder here.
+    if not folder.exists() and on_hub(run) and not Path(run.partition("/")[0]).is_dir():
+        folder = download(run, "encoder_from")
+    if (folder / "config.json").is_file() and not (folder / "config.yaml").is_file():
+        _start_from_transformers(encoder, config, folder)
+        return
     theirs = encoder_config(run)
     if type(theirs) is not type(config):
         raise ValueError(
@@ -71,6 +81,30 @@ def start_from(encoder: Encoder, config: Any, run: str, device: torch.device) ->
         )
     with fitting(path):
         encoder.load_state_dict(own | {key: saved[key] for key in own if key not in misfits})
+
+
+def _start_from_transformers(encoder: Encoder, config: Any, folder: Path) -> None:
+    """Gives a V-JEPA transformer and normalisation of a VJEPA2Model, and its predictor where it is of the same sizes.
+
+    The norms keep our epsilon, which no config of a run could bring back.
+    """
+    if not isinstance(config, VJEPAConfig):
+        raise ValueError(
+            f"encoder_from={folder} is a model of transformers, from which encoder=vjepa can start and "
+            f"encoder={_name(config)} cannot; encoder=pretrained encoder.source={folder} reads it as it is."
+        )
+    taken = from_transformers(folder, 1, config, config.vit.frames, config.vit.image_size)
+    differing = _differences(schema.plain(taken.config.vit), schema.plain(config.vit), "encoder.vit.")
+    if differing:
+        raise ValueError(
+            f"encoder_from={folder}: its encoder does not fit this one. Set as there: {', '.join(differing)}."
+        )
+    own, saved = encoder.state_dict(), taken.state_dict()
+    whole = ["vit.", "teacher.", "mean_frame", "pixel_std"]
+    predictor = [name for name in own if name.startswith("predictor.")]
+    if all(name in saved and saved[name].shape == own[name].shape for name in predictor):
+        whole.append("predictor.")
+    encoder.load_state_dict(own | {name: saved[name] for name in own if name.startswith(tuple(whole))})
 
 
 def encoder_of(run: str, device: torch.device) -> Encoder:

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import cli
-from rows import check_out, print_table, write_rows
+from rows import check_out, print_table, with_list, write_rows
 from run_folder import stage_bar
 
 _COLUMNS = {
@@ -32,10 +32,10 @@ _COLUMNS = {
     "physics_share": "within",
     "reset_p_value": "resets p",
     "picture_error": "picture",
+    "moving_picture_error": "of what moves",
     "equal": "equal",
     "why": "why not",
 }
-_FORMATS = {"physics_share": "{:.1%}", "reset_p_value": "{:.2g}", "picture_error": "{:.1f}"}
 _START, _END = "<!-- parity: scripts/parity.py writes from here -->", "<!-- parity: to here -->"
 _SHEET_COLUMNS = 6
 _LABEL, _GAP = 14, 6  # rows of pixels over a pair of pictures, and pixels around it
@@ -76,16 +76,19 @@ def run(config: ParityConfig) -> None:
     tasks = _tasks(config.task)
     print("Kernels are compiled at first use: up to two minutes for each model.")
     rows: list[dict[str, Any]] = []
-    drawn: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+    drawn: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}  # ours and dm_control's
     with stage_bar("parity", len(tasks)) as bar:
         for task, (row, pictures) in zip(tasks, _compared(config, tasks), strict=True):
             rows.append(row)
             if pictures is not None:
-                drawn[task] = pictures
+                drawn[task] = pictures.ours, pictures.theirs
             bar.update()
     print_table([_shown(row) for row in rows], _COLUMNS)
     if any(row["picture_error"] is None and row["task"] in drawn for row in rows):
-        print("Pictures are not compared: dm_control needs EGL or OSMesa to draw (on Debian: apt-get install libegl1).")
+        print(
+            "Pictures are not compared, so no task counts as equal: dm_control needs EGL or OSMesa to draw "
+            "(on Debian: apt-get install libegl1)."
+        )
     write_rows(config.out, rows)
     if config.doc:
         _write_doc(Path(config.doc), rows)
@@ -130,7 +133,7 @@ def _shown(row: Mapping[str, Any]) -> dict[str, str]:
     shown = {}
     for key, value in row.items():
         form = next((form for end, form in formats.items() if key.endswith(end)), "{}")
-        form = "{:.1f}" if key == "picture_error" else form
+        form = "{:.1f}" if key.endswith("picture_error") else form
         shown[key] = (
             "-" if value is None else {True: "yes", False: "no"}[value] if key == "equal" else form.format(value)
         )
@@ -178,11 +181,5 @@ def write_sheet(file: Path, drawn: Mapping[str, tuple[np.ndarray, np.ndarray | N
     print(f"Pictures: {file}")
 
 
-def _with_list(arguments: Sequence[str]) -> list[str]:
-    """The arguments with task=a,b written as task=[a,b]."""
-    key = "task="
-    return [f"{key}[{one[len(key) :]}]" if one.startswith(key) and "[" not in one else one for one in arguments]
-
-
 if __name__ == "__main__":
-    cli.main(run, ParityConfig, argv=_with_list(sys.argv[1:]))
+    cli.main(run, ParityConfig, argv=with_list(sys.argv[1:]))

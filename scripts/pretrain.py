@@ -21,7 +21,7 @@ import assemble
 import cli
 from assemble import GROUPS, TrainConfig, choice
 from encoders.clips import ClipConfig
-from pretraining import Memory, pretrain_on_data, print_throughput, write_summary
+from pretraining import Memory, goes_on, pretrain_on_data, print_throughput, write_summary
 from probing import print_probes, probe_table
 from rows import check_out, write_rows
 from run_folder import MetricsLog, find_run, progress_bar, start_run
@@ -47,7 +47,8 @@ def run(config: PretrainRunConfig) -> None:
         rows = pretrain_on_data(config, config.data, config.clips)
     else:
         rows = _on_rollouts(config)
-    write_rows(config.out, [{"task": config.task, "seed": config.seed, **row} for row in rows])
+    if os.environ.get("RANK", "0") == "0":  # the other processes of torchrun have no rows
+        write_rows(config.out, [{"task": config.task, "seed": config.seed, **row} for row in rows])
 
 
 def _on_rollouts(config: PretrainRunConfig) -> list[dict]:
@@ -62,7 +63,8 @@ def _on_rollouts(config: PretrainRunConfig) -> list[dict]:
         raise ValueError(f"encoder={name} has no objective to pretrain it with: choose encoder=vjepa.")
     assemble.prepare(config, parts)
     # Without `data` and `clips` the config is one that train.py reads, to go on from here.
-    start_run(folder, config, leave_out=("out", "data", "clips"))
+    left_out = ("out", "data", "clips")
+    start_run(folder, config, leave_out=left_out)
     print(f"{config.task} on {parts.env.device}, into {folder}/")
     log = MetricsLog(folder)
     checkpoint = folder / "checkpoints" / "last.pt"
@@ -71,6 +73,11 @@ def _on_rollouts(config: PretrainRunConfig) -> list[dict]:
     try:
         if config.resume:
             log.truncate(trainer.load()["log_lines"])
+        if trainer.pretrained:
+            wanted = parts.pretrainer.planned(trainer.encoder_training.sample, config.pretrain.steps)
+            # Not once an agent has learned to read its features.
+            total = 0 if trainer.updates else wanted
+            trainer.pretrained = not goes_on(config, folder, parts.pretrainer, total, left_out)
         trainer.wall_time["setup"] = trainer.wall_time.get("setup", 0.0) + time.monotonic() - start
         trainer.prepare()
     finally:

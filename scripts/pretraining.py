@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ import assemble
 import cli
 from agents.checkpoint import fitting, load_checkpoint, save_checkpoint
 from agents.replay import Replay
-from assemble import TrainConfig, choice
+from assemble import GROUPS, TrainConfig, choice
 from clip_sources import ReplayClips, leave_out, open_clips
 from encoders import ENCODERS, make_encoder
 from encoders.clips import ClipConfig, Clips
@@ -46,8 +46,11 @@ def pretrain_on_data(config: TrainConfig, data: str, clip_config: ClipConfig) ->
         config, clips, replay = open_clips(config, Path(data), clip_config, device)
         config = leave_out(config, clips, print if rank == 0 else _silent)
         encoder = make_encoder(config.encoder, clips.action_dim, 0).to(device)
-        if encoder.reads_text and not clips.sentences:
-            raise ValueError(f"encoder={name} reads text, and data={data} comes with none.")
+        if encoder.reads_text and not (clips.sentences and clips.described):
+            raise ValueError(
+                f"encoder={name} reads text, and no sentence is known to hold in anything of data={data}: choose an "
+                "encoder that reads none."
+            )
         assemble.prepare_encoder(config, encoder, clips.sentences, device)
         named = config if replay is not None else replace(config, task=Path(data).resolve().stem)
         folder = find_run(named, "pretrain")
@@ -104,10 +107,13 @@ class _Job:
 
     def train(self) -> None:
         """To the end, saving now and then."""
-        if self.finished:
-            return
         config, pretrainer = self.config.pretrain, self.pretrainer
         total = pretrainer.planned(self.sample, config.steps)
+        if self.finished:
+            say = print if self.rank == 0 else _silent
+            if not goes_on(self.config, self.folder, pretrainer, total, ("out",), say):
+                return
+            self.finished = False
         steps = range(pretrainer.done, total)
         if self.rank == 0:
             steps = progress_bar(steps, "pretrain", pretrainer.done, total)
@@ -205,6 +211,38 @@ class _Job:
             torch.set_rng_state(own["torch"].cpu())
             if own["cuda"] is not None:
                 torch.cuda.set_rng_state(own["cuda"].cpu(), self.pretrainer.device)
+
+
+def goes_on(
+    config: TrainConfig,
+    folder: Path,
+    pretrainer: Pretrainer,
+    total: int,
+    leave_out: tuple[str, ...],
+    say: Callable[[str], None] = print,
+) -> bool:
+    """Whether a finished run has steps to go by now; they follow the learning rate of `total` steps.
+
+    Args:
+        config: the run's, with the new number of steps; saved over the old one if it goes on.
+        folder: the run's.
+        pretrainer: as the checkpoint has it.
+        total: steps wanted in all.
+        leave_out: fields that belong to the script and not to the run.
+        say: prints; only the first of several processes saves.
+    """
+    done = pretrainer.step
+    if total <= done:
+        say(
+            f"This pretraining is finished: its {done} steps are done. To go on add pretrain.tflop=0 pretrain.steps=N, "
+            f"N above {done}; to start another run from it, encoder_from={folder}."
+        )
+        return False
+    pretrainer.done = done
+    if os.environ.get("RANK", "0") == "0":  # what is cut off from here on has to go on to the new end
+        cli.save(config, GROUPS, folder / "config.yaml", leave_out=("resume", "overwrite", *leave_out))
+    say(f"Its {done} steps were all: on to step {total}.")
+    return True
 
 
 # ---- processes ----

@@ -1,4 +1,4 @@
-"""Rows of measurements: flat JSON objects in a file, and the same as a table on the screen."""
+"""Rows of measurements: flat JSON objects in a file, and the same as a table on the screen; what they are of."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,14 @@ from pathlib import Path
 from typing import Any
 
 Row = Mapping[str, Any]
+
+
+def with_list(arguments: Sequence[str], field: str = "task") -> list[str]:
+    """The arguments with task=NAME,NAME written as task=[NAME,NAME], which is how a list is read."""
+    start = f"{field}="
+    return [
+        f"{start}[{one.removeprefix(start)}]" if one.startswith(start) and "[" not in one else one for one in arguments
+    ]
 
 
 def check_out(out: str) -> None:

@@ -1,6 +1,7 @@
 """The parity script as a user runs it: table, rows, document, pictures, and an exit status that means something."""
 
 import json
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -27,6 +28,9 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return 0
 
 
+@pytest.mark.skipif(
+    os.environ["MUJOCO_GL"] == "disable", reason="no GL library here"
+)  # set where dm_control is imported
 def test_equal_tasks_exit_with_0_and_leave_rows_table_and_pictures(monkeypatch, capsys, tmp_path):
     out, doc, sheet = tmp_path / "rows.json", tmp_path / "doc.md", tmp_path / "sheet.png"
     start, end = "<!-- parity: scripts/parity.py writes from here -->", "<!-- parity: to here -->"
@@ -41,12 +45,25 @@ def test_equal_tasks_exit_with_0_and_leave_rows_table_and_pictures(monkeypatch, 
         assert row["equal"] is True and row["why"] == ""
         assert 0 <= row["reward_error"] <= 1e-5 and 0 <= row["observation_error"] <= 1e-5
         assert row["physics_error"] <= 1e-4 and row["physics_share"] == 1 and 0.001 <= row["reset_p_value"] <= 1
-        assert row["picture_error"] is None or 0 < row["picture_error"] <= parity.PICTURE_BOUND
+        assert 0 < row["picture_error"] <= parity.PICTURE_BOUND
+        assert 0 < row["moving_picture_error"] <= parity.MOVING_PICTURE_BOUND
     text = doc.read_text()
     assert text.startswith("Before.\n") and text.endswith("\nAfter.\n") and "an old table" not in text
     assert "| cartpole-swingup |" in text and start in text and end in text
     picture = np.asarray(Image.open(sheet).convert("RGB"))
     assert picture.shape[0] > 96 and picture.shape[1] > 192 and picture.std() > 20
+
+
+def test_without_a_gl_library_pictures_are_not_compared_and_nothing_is_equal(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("MUJOCO_GL", "disable")
+    out = tmp_path / "rows.json"
+    assert call(monkeypatch, "task=cartpole-swingup", *SMALL, f"out={out}") == 1
+    output = capsys.readouterr().out
+    assert "Pictures are not compared, so no task counts as equal" in output and "0 of 1 tasks are equal" in output
+    row = json.loads(out.read_text())[0]
+    assert row["equal"] is False and row["why"] == "pictures not compared"
+    assert row["picture_error"] is row["moving_picture_error"] is None
+    assert row["reward_error"] <= 1e-5 and row["physics_share"] == 1 and row["reset_p_value"] >= 0.001
 
 
 def test_unequal_and_missing_tasks_exit_with_1_and_say_why(monkeypatch, capsys, tmp_path):

@@ -3,20 +3,26 @@
 import json
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from agents.checkpoint import load_checkpoint
-from encoders import make_encoder
-from encoders.pretrained import PretrainedConfig
+from assemble import EnvConfig, RunConfig, TrainConfig, check_picture_size
+from benchmark_encoder import encoder_rows
+from encoders import CNNConfig, PretrainedConfig, StateConfig, make_encoder
+from encoders.pretrain import PretrainConfig
+from envs import RenderConfig
 from other_runs import encoder_of
 
 pytestmark = pytest.mark.timeout(600)
@@ -137,15 +143,22 @@ def test_what_was_learned_from_files_is_of_use(script, recordings: Path, tmp_pat
     back = make_encoder(PretrainedConfig(source=str(exported), readout="tokens", places=0), 1, 0).eval()
     clip = torch.randint(256, (2, 4, 3, 32, 32), dtype=torch.uint8)
     torch.testing.assert_close(back.tokens(clip), saved.tokens(clip), atol=1e-5, rtol=1e-5)
+    further, sizes = tmp_path / "further", [*SMALL, *exportable, "pretrain.steps=0"]
+    status, _, errors = script(f"data={recordings}", *sizes, f"encoder_from={exported}", f"run={further}")
+    assert status == 0, errors
+    ours = encoder_of(str(further), torch.device("cpu"))
+    torch.testing.assert_close(ours.tokens(clip), saved.tokens(clip), atol=1e-5, rtol=1e-5)
+    assert ours.config == saved.config and torch.equal(ours.predictor.mask_token, saved.predictor.mask_token)
 
 
 def test_torchrun(recordings: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", SCRIPT]
-    arguments = [f"data={recordings}", *SMALL, "pretrain.steps=6", f"run={folder}"]
+    out = tmp_path / "rows.json"
+    arguments = [f"data={recordings}", *SMALL, "pretrain.steps=6", f"run={folder}", f"out={out}"]
     done = subprocess.run([*torchrun, *arguments], env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("168 clips of 6 recordings") == 1
+    assert done.stdout.count("168 clips of 6 recordings") == done.stdout.count("Rows: ") == 1
     assert [row["step"] for row in rows(folder)] == list(range(1, 7))
     saved = state(folder)
     assert len(saved["processes"]) == 2
@@ -184,6 +197,129 @@ def test_mistakes_are_answered_in_one_line(
     assert status == 2
     assert line in errors and len(errors.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_goes_on_to_more_steps(script, recordings: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    status, _, errors = script(f"data={recordings}", *SMALL, "pretrain.steps=3", f"run={folder}")
+    assert status == 0, errors
+    status, output, errors = script(f"resume={folder}")
+    assert status == 0 and "is finished: its 3 steps are done. To go on add" in output, errors
+    assert [row["step"] for row in rows(folder)] == [1, 2, 3]
+    status, output, errors = script(f"resume={folder}", "pretrain.steps=5")
+    assert status == 0 and "Its 3 steps were all: on to step 5." in output, errors
+    assert [row["step"] for row in rows(folder)] == [1, 2, 3, 4, 5]
+    assert state(folder)["pretrainer"]["step"] == 5 and state(folder)["counters"]["finished"]
+    assert "its 5 steps are done" in script(f"resume={folder}")[1]  # the new number is the run's own by now
+
+
+def test_a_finished_run_on_rollouts_goes_on_too(script, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    few = ("env.action_repeat=50", "loop.seed_decisions=30", "probe.steps=1", "probe.rows=60", "probe.held_out_rows=60")
+    status, _, errors = script("preset=smoke", *few, "pretrain.steps=2", "pretrain.log_every=1", f"run={folder}")
+    assert status == 0, errors
+    status, output, errors = script(f"resume={folder}", "pretrain.steps=2")
+    assert status == 0 and "is finished: its 2 steps are done" in output, errors
+    status, output, errors = script(f"resume={folder}", "pretrain.steps=4")
+    assert status == 0 and "on to step 4" in output, errors
+    assert [row["step"] for row in rows(folder)] == [1, 2, 3, 4]
+
+
+# ---- starting from a model of transformers ----
+
+THEIRS = {"patch_size": 8, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "frames_per_clip": 8}
+FITTING = ["encoder.vit.stem=linear", "encoder.vit.positions=rotary", "encoder.vit.tubelet=2"]
+
+
+@pytest.fixture
+def vjepa2(tmp_path: Path) -> Path:
+    """A folder of a small V-JEPA 2 of transformers, with a predictor of our kind."""
+    transformers = pytest.importorskip("transformers")
+    predictor = {"pred_hidden_size": 64, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
+    config = transformers.VJEPA2Config(crop_size=64, tubelet_size=2, pred_num_mask_tokens=1, **THEIRS, **predictor)
+    model = transformers.VJEPA2Model(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(tmp_path / "theirs")
+    return tmp_path / "theirs"
+
+
+def in_the_hub(folder: Path, cache: Path) -> str:
+    """Lays a folder out as the hub's cache does; its OWNER/NAME."""
+    place, commit = cache / "models--owner--name", "0123456789abcdef0123456789abcdef01234567"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text(commit)
+    shutil.copytree(folder, place / "snapshots" / commit)
+    return "owner/name"
+
+
+@pytest.mark.parametrize("hub", [False, True])
+def test_vjepa_starts_from_a_vjepa2_of_transformers(
+    script, recordings: Path, vjepa2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: bool
+) -> None:
+    """Frames and their size are this run's; normalisation is ImageNet's, and readout and grounding are new."""
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    source = in_the_hub(vjepa2, tmp_path / "hub") if hub else str(vjepa2)
+    arguments = [f"data={recordings}", f"encoder_from={source}", *SMALL, *FITTING]
+    status, _, errors = script(*arguments, "pretrain.steps=0", f"run={tmp_path / 'taken'}")
+    assert status == 0, errors
+    clip = torch.randint(256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+    expected = make_encoder(PretrainedConfig(source=str(vjepa2), image_size=32, readout="tokens", places=0), 1, 0)
+    taken = encoder_of(str(tmp_path / "taken"), torch.device("cpu"))
+    torch.testing.assert_close(taken.tokens(clip), expected.eval().tokens(clip), atol=1e-4, rtol=1e-4)
+    theirs = load_file(vjepa2 / "model.safetensors")
+    assert torch.equal(taken.predictor.mask_token.flatten(), theirs["predictor.embeddings.mask_tokens"].flatten())
+    status, _, errors = script(*arguments, "pretrain.steps=2", f"run={tmp_path / 'further'}")
+    assert status == 0, errors
+    further = encoder_of(str(tmp_path / "further"), torch.device("cpu"))
+    assert torch.equal(further.mean_frame, taken.mean_frame)
+    assert not torch.equal(further.vit.norm.weight, taken.vit.norm.weight)
+
+
+def test_a_model_of_transformers_that_does_not_fit_is_named(
+    script, recordings: Path, vjepa2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pytest.importorskip("huggingface_hub").constants, "HF_HUB_OFFLINE", True)
+    folder = tmp_path / "run"
+    for flags, line in (
+        ([], "Set as there: encoder.vit.tubelet=2, encoder.vit.stem=linear, encoder.vit.positions=rotary."),
+        ([*FITTING, "encoder.vit.dim=32"], "Set as there: encoder.vit.dim=16."),
+        (["encoder=videomae"], "encoder=vjepa can start and encoder=videomae cannot"),
+        (["encoder_from=owner/none"], "encoder_from=owner/none: no such file or folder here, and the hub did not"),
+    ):
+        status, _, errors = script(f"data={recordings}", f"encoder_from={vjepa2}", f"run={folder}", *SMALL, *flags)
+        assert status == 2 and line in errors and not folder.exists(), errors
+
+
+# ---- sizes of pictures ----
+
+
+def test_pictures_of_another_size_are_named_before_anything_is_made(script, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    status, _, errors = script("preset=smoke", "encoder.vit.image_size=32", f"run={folder}")
+    assert status == 2 and len(errors.strip().splitlines()) == 1
+    assert "encoder.vit.image_size=32 does not fit the pictures of 64 x 64 pixels" in errors
+    assert "env.render.height=32 env.render.width=32" in errors
+    assert not folder.exists()
+
+
+def test_which_pictures_fit() -> None:
+    two = TrainConfig(env=EnvConfig(render=RenderConfig(height=32, width=64, cameras=(0, 1))), encoder=CNNConfig())
+    check_picture_size(two)  # one below the other
+    with pytest.raises(ValueError, match=r"encoder.image_size=80 .* env.render.height=40 env.render.width=80"):
+        check_picture_size(replace(two, encoder=CNNConfig(image_size=80)))
+    for other in (PretrainedConfig(image_size=80), StateConfig()):
+        check_picture_size(replace(two, encoder=other))
+
+
+def test_benchmark_of_a_public_checkpoint(vjepa2: Path) -> None:
+    config = RunConfig(
+        encoder=PretrainedConfig(source=str(vjepa2), readout="pooled"), pretrain=PretrainConfig(batch_size=2)
+    )
+    (row,) = encoder_rows(config, 0.01, torch.device("cpu"))
+    assert row["what"] == "encoding" and row["clips_per_s"] > 0 and row["gflop_per_clip"] > 0
 
 
 def test_several_processes_want_recordings(script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ import torch
 from envs.generator import WorldGenerator
 from envs.warp_sim import WarpSim
 
+_STEP_TOLERANCE = 1e-6  # of a physics step, for control timesteps written with a few digits
+
 
 class Task:
     """A task of the DeepMind Control Suite on a batch of worlds.
@@ -32,6 +34,8 @@ class Task:
     """Seconds between two actions; None for one physics step."""
     per_world: ClassVar[tuple[str, ...]] = ()
     """Fields of the model that each world holds its own copy of."""
+    max_constraints: int | None = None
+    """Scalar constraints that a world needs room for, where the guess from its model is too small."""
     behaviours: ClassVar[tuple[str, ...]] = ()
     """Sentences of which one says what a world is doing; `behaviour` tells which. The same for a whole domain."""
 
@@ -41,6 +45,16 @@ class Task:
         with warnings.catch_warnings():  # the XMLs are dm_control's; what is deprecated in them stays
             warnings.filterwarnings("ignore", message=".*is deprecated", category=UserWarning)
             self.model: mujoco.MjModel = spec.compile()
+        self._check_control_timestep()
+
+    def _check_control_timestep(self) -> None:
+        timestep = float(self.model.opt.timestep)
+        steps = (self.control_timestep or timestep) / timestep
+        if round(steps) < 1 or abs(steps - round(steps)) > _STEP_TOLERANCE:
+            raise ValueError(
+                f"The control timestep should be a multiple of {self.xml}'s physics timestep, {timestep:g} s, got "
+                f"{self.control_timestep:g} s: {steps:g} times as long. Change one of them."
+            )
 
     def edit(self, spec: mujoco.MjSpec) -> None:
         """Changes the model before it is compiled; most tasks change nothing."""
@@ -95,15 +109,43 @@ def suite_folder() -> Path:
 
 
 def write(target: torch.Tensor, mask: torch.Tensor, value: torch.Tensor) -> None:
-    """Copies `value` into the worlds of `target` (B, ...) where `mask` (B,) holds, with no host sync."""
+    """Copies `value` into the worlds of `target` (B, ...) where `mask` (B,) holds.
+
+    The mask is never read here, so nothing waits for what computes it. Of a `value` that comes from the CPU the CUDA
+    driver takes a copy of its own before this returns, for which it may wait for the device.
+    """
     mask = mask.view(-1, *[1] * (target.ndim - 1))
-    target.copy_(torch.where(mask, value.to(target), target))
+    target.copy_(torch.where(mask, value.to(target, non_blocking=True), target))
+
+
+def place_geom(sim: WarpSim, mask: torch.Tensor, geom: int, place: torch.Tensor, axes: slice = slice(None)) -> None:
+    """Puts a geom that is fixed to the world at `place` (B, n), along `axes`, in the worlds of `mask` (B,).
+
+    mujoco_warp reads the place of such a geom in the data and never computes it again, so each world has its own.
+    """
+    write(sim.data("geom_xpos")[:, geom, axes], mask, place)
 
 
 def first_that_holds(*conditions: torch.Tensor) -> torch.Tensor:
     """Index of the first of K conditions (B,) that holds, K where none does: (B,) int64."""
     otherwise = torch.ones_like(conditions[0])
     return torch.stack([*conditions, otherwise]).int().argmax(0)  # of equals argmax takes the first
+
+
+def to_target_conditions(
+    to_target: torch.Tensor, velocity: torch.Tensor, reach: float, moving: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Whether a point is within `reach` of its target, comes nearer, goes away, or moves past it, (B,) bool each.
+
+    Args:
+        to_target: from the point to the target, (B, n), metres.
+        velocity: of the point, (B, n), along the same axes, metres a second.
+        reach: metres.
+        moving: metres a second from which it is called moving.
+    """
+    distance = to_target.norm(dim=-1)
+    closing = (velocity * to_target).sum(-1) / distance.clamp(min=1e-6)
+    return distance < reach, closing > moving, closing < -moving, velocity.norm(dim=-1) > moving
 
 
 def uniform(low: torch.Tensor, high: torch.Tensor, generator: WorldGenerator) -> torch.Tensor:

@@ -13,6 +13,7 @@ from envs.tasks.base import (
     Task,
     first_that_holds,
     in_contact,
+    place_geom,
     random_joints,
     sensor_columns,
     show_site,
@@ -119,8 +120,7 @@ class FingerTurn(FingerSpin):
         angle = math.pi * (2 * generator.uniform() - 1)
         target = torch.tensor(self._hinge) + self._radius * torch.stack([angle.sin(), angle.cos()], dim=-1)  # (B, 2)
         write(sim.model("site_pos")[:, self._target, ::2], mask, target)
-        # The geom that shows it is fixed to the world, so its place in the data is read but never computed again.
-        write(sim.data("geom_xpos")[:, self._target_geom, ::2], mask, target)
+        place_geom(sim, mask, self._target_geom, target, slice(None, None, 2))
         super().reset(sim, mask, generator)
 
     def observation(self, sim: WarpSim) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import normalize
 
 from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, seen_from, uniform, write
+from envs.tasks.base import Task, first_that_holds, place_geom, seen_from, uniform, write
 from envs.tasks.tolerance import tolerance
 from envs.warp_sim import WarpSim
 
@@ -87,8 +87,7 @@ class FishSwim(FishUpright):
     def reset(self, sim: WarpSim, mask: torch.Tensor, generator: WorldGenerator) -> None:
         super().reset(sim, mask, generator)
         low, high = torch.tensor([-0.4, -0.4, 0.1]), torch.tensor([0.4, 0.4, 0.3])
-        # The target is fixed to the world, so its place in the data is read but never computed again.
-        write(sim.data("geom_xpos")[:, self._target], mask, uniform(low, high, generator))
+        place_geom(sim, mask, self._target, uniform(low, high, generator))
 
     def observation(self, sim: WarpSim) -> dict[str, torch.Tensor]:
         to_target = seen_from(sim.data("geom_xmat")[:, self._mouth], self._to_target(sim)[:, None])[:, 0]

@@ -27,9 +27,8 @@ _ARM = ("arm_root", "arm_shoulder", "arm_elbow", "arm_wrist", "finger", "fingert
 class PlanarArm(Task):
     """What manipulator and stacker share: the arm, where it starts, and what is observed of it.
 
-    Everything lies in one plane. Where the axes of two capsules cross in it, MuJoCo pushes them out of the
-    plane, to no effect, and mujoco_warp, whose float32 axes never quite meet, along the plane. That takes a peg
-    deep inside an arm. Of a peg that just touches the slot's boxes mujoco_warp may find the contact a step later.
+    Everything lies in one plane. Of a peg that just touches the slot's boxes mujoco_warp may find the contact a step
+    later than MuJoCo.
     """
 
     time_limit = 10.0

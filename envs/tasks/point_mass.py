@@ -9,7 +9,7 @@ import mujoco
 import torch
 
 from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, random_joints, write
+from envs.tasks.base import Task, first_that_holds, random_joints, to_target_conditions, write
 from envs.tasks.tolerance import tolerance
 from envs.warp_sim import WarpSim
 
@@ -48,11 +48,7 @@ class PointMass(Task):
 
     def behaviour(self, sim: WarpSim) -> torch.Tensor:
         to_target = self._to_target(sim)[:, :2]
-        distance = to_target.norm(dim=-1)
-        closing = (sim.qvel * to_target).sum(-1) / distance.clamp(min=1e-6)
-        return first_that_holds(
-            distance < self._target_size, closing > _MOVING, closing < -_MOVING, sim.qvel.norm(dim=-1) > _MOVING
-        )
+        return first_that_holds(*to_target_conditions(to_target, sim.qvel, self._target_size, _MOVING))
 
     def _to_target(self, sim: WarpSim) -> torch.Tensor:
         geoms = sim.data("geom_xpos")

@@ -9,7 +9,15 @@ import mujoco
 import torch
 
 from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, random_joints, uniform, write
+from envs.tasks.base import (
+    Task,
+    first_that_holds,
+    place_geom,
+    random_joints,
+    to_target_conditions,
+    uniform,
+    write,
+)
 from envs.tasks.tolerance import tolerance
 from envs.warp_sim import WarpSim
 
@@ -48,8 +56,7 @@ class Reacher(Task):
         low, high = torch.tensor([0.0, 0.05]), torch.tensor([2 * math.pi, 0.20])
         angle, radius = uniform(low, high, generator).unbind(-1)
         target = torch.stack([radius * angle.sin(), radius * angle.cos()], dim=-1)  # (B, 2)
-        # The target is fixed to the world, so its place in the data is read but never computed again.
-        write(sim.data("geom_xpos")[:, self._target, :2], mask, target)
+        place_geom(sim, mask, self._target, target, slice(2))
 
     def observation(self, sim: WarpSim) -> dict[str, torch.Tensor]:
         return {"position": sim.qpos, "to_target": self._to_target(sim), "velocity": sim.qvel}
@@ -59,15 +66,11 @@ class Reacher(Task):
 
     def behaviour(self, sim: WarpSim) -> torch.Tensor:
         to_target = self._to_target(sim)
-        distance = to_target.norm(dim=-1)
         velocity = torch.zeros_like(to_target)  # of the finger, (B, 2)
         for hinge, body in enumerate(self._hinges):
             lever = sim.data("geom_xpos")[:, self._finger, :2] - sim.data("xpos")[:, body, :2]
             velocity += sim.qvel[:, hinge, None] * torch.stack([-lever[:, 1], lever[:, 0]], dim=-1)
-        closing = (velocity * to_target).sum(-1) / distance.clamp(min=1e-6)
-        return first_that_holds(
-            distance < self._reach, closing > _MOVING, closing < -_MOVING, velocity.norm(dim=-1) > _MOVING
-        )
+        return first_that_holds(*to_target_conditions(to_target, velocity, self._reach, _MOVING))
 
     def _to_target(self, sim: WarpSim) -> torch.Tensor:
         geoms = sim.data("geom_xpos")[..., :2]

@@ -41,6 +41,7 @@ class Stacker(PlanarArm):
 
     def __init__(self, num_boxes: int):
         self._num_boxes = num_boxes
+        self.max_constraints = 40 * num_boxes  # four boxes in the hand, hostile torques: 85
         super().__init__()
         model = self.model
         names = [f"box{i}" for i in range(num_boxes)]

@@ -7,7 +7,15 @@ import mujoco
 import torch
 
 from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, random_joints, seen_from, write
+from envs.tasks.base import (
+    Task,
+    first_that_holds,
+    place_geom,
+    random_joints,
+    seen_from,
+    to_target_conditions,
+    write,
+)
 from envs.tasks.tolerance import tolerance
 from envs.warp_sim import WarpSim
 
@@ -71,8 +79,7 @@ class Swimmer(Task):
         near = generator.uniform(1) < _NEAR_SHARE
         spread = 2 * generator.uniform(2) - 1
         target = torch.where(near, _NEAR, _FAR) * spread  # (B, 2)
-        # The target is fixed to the world, so its place in the data is read but never computed again.
-        write(sim.data("geom_xpos")[:, self._target, :2], mask, target)
+        place_geom(sim, mask, self._target, target, slice(2))
         write(sim.model("light_pos")[:, self._light, :2], mask, target)
 
     def observation(self, sim: WarpSim) -> dict[str, torch.Tensor]:
@@ -91,13 +98,8 @@ class Swimmer(Task):
     def behaviour(self, sim: WarpSim) -> torch.Tensor:
         geoms = sim.data("geom_xpos")[..., :2]
         to_target, velocity = geoms[:, self._target] - geoms[:, self._nose], sim.qvel[:, :2]
-        distance = to_target.norm(dim=-1)
-        closing = (velocity * to_target).sum(-1) / distance.clamp(min=1e-6)
         return first_that_holds(
-            distance < self._target_size,
-            closing > _MOVING,
-            closing < -_MOVING,
-            velocity.norm(dim=-1) > _MOVING,
+            *to_target_conditions(to_target, velocity, self._target_size, _MOVING),
             sim.qvel[:, 2:].abs().amax(-1) > _BENDING,
         )
 

@@ -6,8 +6,9 @@ import torch
 from agents.collector import Collector, Eyes
 from agents.encoder_training import EncoderTraining
 from agents.replay import Replay
-from encoders import CNNConfig, VICRegConfig, VideoMAEConfig, make_encoder
+from encoders import CNNConfig, InternVideo2Config, VICRegConfig, VideoMAEConfig, VJEPAConfig, make_encoder
 from encoders.pretrain import PretrainConfig, Pretrainer
+from encoders.text import SENTENCE_DIM
 from encoders.vit import ViTConfig
 from envs import RenderConfig, WarpEnv, make_env
 
@@ -84,3 +85,41 @@ def test_whose_losses_reach_it(env, config, own):
     if extra is not None:
         (reached,) = torch.autograd.grad(extra, parameter)
         assert reached.any()
+
+
+def test_a_frozen_cnn_is_stored_and_stays(env):
+    found = training(env, CNNConfig(image_size=SIDE, frames=2, training_mode="frozen"))
+    assert not found.encoder.trained_by_agent and not any(p.requires_grad for p in found.encoder.parameters())
+    batch = found.replay.sample(16, 1, ("latent",), 2)
+    features = found.encoder(batch["frames"][:, :2])
+    torch.testing.assert_close(batch["latent"][:, 0].float(), features, atol=2e-2, rtol=1e-2)
+    with pytest.raises(ValueError, match="training_mode=cotrain: expected one of frozen, finetune"):
+        make_encoder(CNNConfig(training_mode="cotrain"), 1, 0)
+
+
+def test_beside_an_agent_the_last_stage_goes_on_and_a_teacher_keeps_its_share(env):
+    stages = {"stage1_share": 0.6, "stage2_share": 0.2, "training_mode": "cotrain"}
+    found = training(env, InternVideo2Config(vit=VIT, embedding_dim=6, **stages))
+    found.encoder.text.sentences = torch.eye(len(env.behaviours), SENTENCE_DIM)
+    found.replay._data["behaviour"].zero_()
+    for progress in (0.0, 1.0):  # without pretraining, and after it
+        found.encoder.update_teacher(progress)
+        _, extra, _ = found.encode_batch(8, 3)
+        (gradient,) = torch.autograd.grad(extra, found.encoder.text.classifier.weight)
+        assert gradient.any()  # the behaviours are told
+    found = training(env, VJEPAConfig(vit=VIT, embedding_dim=6, training_mode="cotrain", ema_start=0.5, ema_end=0.7))
+    before = found.encoder.teacher.norm.weight.clone()
+    with torch.no_grad():
+        found.encoder.vit.norm.weight += 1.0
+    found.encode_batch(8, 3)
+    torch.testing.assert_close(found.encoder.teacher.norm.weight, before + 0.4)
+
+
+def test_a_replay_in_which_no_sentence_holds_is_named(env):
+    found = training(env, InternVideo2Config(vit=VIT, embedding_dim=6))
+    behaviour = found.replay._data["behaviour"]
+    behaviour.fill_(-1)
+    with pytest.raises(ValueError, match="text corpus without matches: no sentence holds"):
+        found.fit()
+    behaviour[5] = 0  # in one frame of hundreds: most batches have none
+    found.fit()

@@ -128,6 +128,27 @@ def test_robomimic(tmp_path: Path) -> None:
         clips_of(tmp_path, camera="agentview")
 
 
+def test_hdf5_files_are_skipped_whole_or_not_at_all(tmp_path: Path) -> None:
+    """A demo without that camera, one whose flags point past its end, a file without it, and a video beside."""
+    pictures = flat_frames(5 * torch.arange(12)).numpy()
+    with h5py.File(tmp_path / "demos.hdf5", "w") as file:
+        for number, camera in enumerate(("front", "side", "front", "front")):
+            group = file.create_group(f"data/demo_{number}")
+            group[f"obs/{camera}"] = pictures
+            group["actions"], group["rewards"] = values(0, 12).values()
+        file["data/demo_2/episode_ends"] = np.array([5, 40])
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["side"] = pictures
+    write_video(tmp_path / "beside.mp4", 12)
+    clips = clips_of(tmp_path, camera="front")
+    assert clips.recordings == 2 and set(check(clips).tolist()) == set(range(10))
+    found = {Path(name).relative_to(tmp_path).as_posix(): why for name, why in clips.skipped.items()}
+    assert set(found) == {"demos.hdf5/data/demo_1", "demos.hdf5/data/demo_2", "other.h5", "beside.mp4"}
+    assert "has no camera 'front': did you mean side" in found["other.h5"]
+    assert "out of bounds" in found["demos.hdf5/data/demo_2"] and "beside HDF5" in found["beside.mp4"]
+    assert not any(name.startswith(f"{tmp_path}/demos.hdf5/data/demo_2[") for name in clips.skipped)
+
+
 @pytest.mark.parametrize("flags", ["terminals", "step_type", "episode_ends"])
 def test_one_array_cut_into_episodes(tmp_path: Path, flags: str) -> None:
     lengths = (12, 8)
@@ -197,7 +218,7 @@ def test_lerobot(tmp_path: Path, version: int) -> None:
     write_lerobot(tmp_path, version)
     clips = clips_of(tmp_path, camera="front")
     assert (clips.recordings, clips.has_action, clips.has_reward) == (2, True, True)
-    assert clips.sentences == ("lift the cube", "open the drawer")
+    assert clips.sentences == ("lift the cube", "open the drawer") and clips.described
     torch.manual_seed(3)
     now = check(clips)
     torch.manual_seed(3)
@@ -212,6 +233,27 @@ def test_lerobot(tmp_path: Path, version: int) -> None:
     else:
         with pytest.raises(ValueError, match="nothing to draw clips from .*is missing"):
             clips_of(tmp_path)
+
+
+def test_damaged_tables_of_lerobot_are_skipped(tmp_path: Path) -> None:
+    write_lerobot(tmp_path / "two", 2)
+    table = tmp_path / "two" / "data" / "chunk-000" / "episode_000001.parquet"
+    table.write_bytes(table.read_bytes()[:100])
+    (tmp_path / "two" / "meta" / "tasks.jsonl").write_text("{")
+    clips = clips_of(tmp_path / "two")
+    assert clips.recordings == 1 and set(check(clips).tolist()) == set(range(10))
+    assert {Path(name).name for name in clips.skipped} == {"episode_000001.parquet", "tasks.jsonl"}
+    assert clips.sentences == () and not clips.described
+
+
+def test_lerobot_without_places_is_named(tmp_path: Path) -> None:
+    """Version 3 says in meta/episodes where the videos are; here a table of it is damaged."""
+    write_lerobot(tmp_path, 3)
+    next((tmp_path / "meta" / "episodes").rglob("*.parquet")).write_text("damaged")
+    corpus = find_recordings(tmp_path)
+    assert not corpus.recordings and len(corpus.skipped) == 3
+    with pytest.raises(ValueError, match="nothing to draw clips from .*episode 0: .*does not say in which video it is"):
+        clips_of(tmp_path)
 
 
 def test_pictures_are_resized_as_torch_does() -> None:

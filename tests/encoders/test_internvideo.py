@@ -90,9 +90,6 @@ def test_a_corpus_without_matches_is_named(data):
     frames, action, reward, behaviour = (x[:4] for x in data)
     for config in (FIRST, SECOND):
         made = built(data, config)
-        for nothing in (None, torch.full((4,), -1)):
-            with pytest.raises(ValueError, match="text corpus without matches"):
-                made.losses(frames, action, reward, nothing)
         with pytest.raises(ValueError, match="sentence 3.*only 3"):
             made.losses(frames, action, reward, torch.full((4,), 3))
         with pytest.raises(ValueError, match="text corpus without matches"):
@@ -105,8 +102,25 @@ def test_a_corpus_without_matches_is_named(data):
     with pytest.raises(ValueError, match="max_sentences=1"):
         TextHeads(TextConfig(max_sentences=1), 8).read(("a cat", "a dog"))
     wordless = built(data, replace(FIRST, text_coef=0.0, label_coef=0.0))
-    assert set(wordless.losses(frames, action, reward)) == {"pixel_loss"}
-    assert set(built(data, replace(SECOND, stage1_share=1.0, stage2_share=0.0)).losses(frames, action, reward))
+    assert set(wordless.losses(frames, action, reward)) == {"pixel_loss"} and not wordless.reads_text
+    matching = built(data, replace(SECOND, stage1_share=1.0, stage2_share=0.0))
+    assert matching.losses(frames, action, reward) and not matching.reads_text
+
+
+@pytest.mark.parametrize("nothing", [None, torch.full((4,), -1)])
+def test_a_batch_without_sentences_has_text_terms_of_nothing(data, nothing):
+    """Zero, with a gradient of zeros: processes that average theirs need as many of them each."""
+    frames, action, reward, _ = (x[:4] for x in data)
+    for config, progress in ((FIRST, 0.0), (SECOND, 0.7), (SECOND, 1.0)):
+        made = built(data, config)
+        made.update_teacher(progress)
+        losses = made.losses(frames, action, reward, nothing)
+        spoken = {name: x for name, x in losses.items() if name in ("text_loss", "label_loss")}
+        assert spoken and all(x.item() == 0 for x in spoken.values())
+        assert all(x.isfinite() for x in losses.values()) and len(losses) > len(spoken)
+        sum(spoken.values()).backward()
+        reached = [p.grad for p in made.parameters() if p.grad is not None]
+        assert len(reached) > len(list(made.vit.parameters())) and not any(x.any() for x in reached)
 
 
 # ---- InternVideo ----

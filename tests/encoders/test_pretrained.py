@@ -121,6 +121,48 @@ def test_models_of_pictures_read_frame_by_frame(folders, clips, name, extra):
         torch.testing.assert_close(tokens[:, t], expected[:, extra:])
 
 
+def save_video(folder: Path, model: torch.nn.Module) -> Path:
+    """With every weight of some size: positions and class tokens start at 0."""
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(HALF))
+    return folder
+
+
+def test_vivit_gives_a_token_for_each_tubelet(tmp_path, clips):
+    """Six frames, of which the oldest stands still for two; without the class token."""
+    sizes = {name: value for name, value in SMALL.items() if name != "patch_size"}
+    config = transformers.VivitConfig(image_size=32, num_frames=6, tubelet_size=[2, 8, 8], **sizes)
+    folder = save_video(tmp_path, transformers.VivitModel(config))
+    still = torch.cat([clips[:, :1].expand(-1, 2, -1, -1, -1), clips], 1)
+    expected = own(folder, normalised(still, HALF["image_mean"], HALF["image_std"]))[:, 1:]
+    made = encoder(folder)
+    assert made.token_grid == (3, 4, 4)
+    torch.testing.assert_close(made.tokens(clips), expected)
+    (folder / "preprocessor_config.json").write_text(json.dumps(HALF | {"rescale_factor": 1 / 127.5, "offset": True}))
+    grey = torch.full((1, 4, 3, 32, 32), 51, dtype=torch.uint8)  # 0.4 - 1, less 0.5, over 0.5
+    torch.testing.assert_close(encoder(folder).normalise(grey)[0, 0, :, 0, 0], torch.full((3,), -2.2))
+
+
+@pytest.mark.parametrize("attention", ["divided_space_time", "joint_space_time", "space_only"])
+def test_timesformer_s_tokens_are_put_in_order_of_time(tmp_path, clips, attention):
+    """But for space_only it gives place by place, each through all four times."""
+    config = transformers.TimesformerConfig(image_size=32, num_frames=4, attention_type=attention, **SMALL)
+    folder = save_video(tmp_path, transformers.TimesformerModel(config))
+    theirs = own(folder, normalised(clips, HALF["image_mean"], HALF["image_std"]))[:, 1:]
+    made = encoder(folder)
+    assert made.token_grid == (4, 4, 4)
+    tokens = made.tokens(clips).unflatten(1, (4, 16))
+    for time in range(4):
+        expected = theirs.unflatten(0, (2, 4))[:, time] if attention == "space_only" else theirs[:, time::4]
+        torch.testing.assert_close(tokens[:, time], expected)
+    moved = clips.clone()
+    moved[:, 1, :, 8:16, :8] = 255 - moved[:, 1, :, 8:16, :8]
+    change = (made.tokens(moved).unflatten(1, (4, 16)) - tokens).norm(dim=-1).mean(0)
+    assert divmod(int(change.argmax()), 16) == (1, 4)  # the second time, the first place of the second row
+
+
 def test_a_model_of_pictures_and_text_gives_its_eyes(tmp_path, clips):
     part = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = transformers.CLIPConfig(
@@ -265,7 +307,7 @@ def copy(folders, tmp_path):
 def test_no_source():
     with pytest.raises(ValueError, match="Which checkpoint"):
         encoder("")
-    for name in ("/no/such/folder", "./none", "none"):
+    for name in ("/no/such/folder", "./none", "none", "owner/name/folder"):
         with pytest.raises(ValueError, match="no such file or folder"):
             encoder(name)
 
@@ -339,13 +381,13 @@ def test_models_that_do_not_see_or_see_otherwise(tmp_path):
     masked = transformers.ViTMAEConfig(image_size=32, **SMALL)
     transformers.ViTMAEModel(masked).save_pretrained(tmp_path / "masked")
     (tmp_path / "masked" / "preprocessor_config.json").write_text(json.dumps(HALF))
-    with pytest.raises(ValueError, match="no square map"):
+    with pytest.raises(ValueError, match="gives 5 tokens, of which 1 are known to lead and 1 x 16 are places"):
         encoder(tmp_path / "masked")
-    video = transformers.TimesformerConfig(image_size=32, num_frames=2, **SMALL)
-    transformers.TimesformerModel(video).save_pretrained(tmp_path / "video")
-    (tmp_path / "video" / "preprocessor_config.json").write_text(json.dumps(HALF))
-    with pytest.raises(ValueError, match="not timesformer"):
-        encoder(tmp_path / "video")
+    detects = transformers.YolosConfig(image_size=[32, 32], num_detection_tokens=10, **SMALL)
+    transformers.YolosModel(detects).save_pretrained(tmp_path / "detects")
+    (tmp_path / "detects" / "preprocessor_config.json").write_text(json.dumps(HALF))
+    with pytest.raises(ValueError, match="a YolosModel gives 27 tokens, of which 1 are known to lead"):
+        encoder(tmp_path / "detects")
 
 
 def test_wrong_fields(folders):

@@ -4,16 +4,21 @@ The layouts are those of facebookresearch/vjepa2 (src/models and app/vjepa_2_1/m
 OpenGVLab/InternVideo (InternVideo2/*/models/**/internvideo2*.py).
 """
 
+import json
 import math
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 from transformers import VJEPA2Config, VJEPA2Model
 
+from encoders.hub import download
 from encoders.pretrained import Pretrained, PretrainedConfig
 from encoders.published import IMAGENET, load_published
 
@@ -288,6 +293,120 @@ def test_safetensors_and_half_precision(tmp_path):
     save_file(state, tmp_path / "model.safetensors")
     encoder = Pretrained(PretrainedConfig(source=str(tmp_path), heads=HEADS, image_size=64))
     assert all(p.dtype == torch.float32 for p in encoder.model.parameters())
+
+
+# ---- from the hub, as far as it is kept here ----
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """Puts files into a cache laid out as the hub's: (OWNER/NAME, name -> tensors) -> snapshot."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def keep(model: str, files: dict[str, dict]) -> Path:
+        place = tmp_path / "hub" / f"models--{model.replace('/', '--')}"
+        commit = "0123456789abcdef0123456789abcdef01234567"
+        (place / "refs").mkdir(parents=True)
+        (place / "refs" / "main").write_text(commit)
+        for name, state in files.items():
+            file = place / "snapshots" / commit / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, file)
+        return place / "snapshots" / commit
+
+    return keep
+
+
+def from_hub(source: str) -> Pretrained:
+    return Pretrained(PretrainedConfig(source=source, heads=HEADS, image_size=112, readout="pooled"))
+
+
+@torch.no_grad()
+def test_a_file_of_the_hub(hub, tmp_path):
+    one, other = internvideo2("1"), vjepa21()
+    hub("owner/name", {"one.pt": one, "weights/other.pth": other, "trap.bin": {"trap": Trap(tmp_path / "trapped")}})
+    clips = torch.randint(0, 256, (1, 4, 3, 112, 112), dtype=torch.uint8)
+    for source, state in (("owner/name/one.pt", one), ("owner/name/weights/other.pth", other)):
+        expected = from_hub(str(saved(tmp_path, state))).tokens(clips)
+        torch.testing.assert_close(from_hub(source).tokens(clips), expected)
+    with pytest.raises(ValueError, match="need code to be run are not read"):
+        from_hub("owner/name/trap.bin")
+    assert not (tmp_path / "trapped").exists()
+    with pytest.raises(ValueError, match="the hub did not give"):
+        from_hub("owner/name/missing.pt")
+    with pytest.raises(ValueError, match="nor one file of weights: 2 are there.*OWNER/NAME/FILE"):
+        from_hub("owner/name")
+
+
+def test_the_one_file_of_a_model_of_the_hub(hub):
+    hub("owner/single", {"weights.pt": vjepa21()})
+    assert from_hub("owner/single").facts.image_size == 384
+
+
+class SmallHub(BaseHTTPRequestHandler):
+    """A hub with one model, owner/name, as far as its files are listed and fetched."""
+
+    files: dict[str, bytes] = {}
+    commit = "0123456789abcdef0123456789abcdef01234567"
+
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        name = path.split("/", 5)[-1]  # /owner/name/resolve/REVISION/...
+        if path.startswith("/api/models/owner/name/tree/"):
+            listed = [{"type": "file", "path": name, "size": len(x), "oid": "0"} for name, x in self.files.items()]
+            self.answer(200, json.dumps(listed).encode())
+        elif path == "/api/models/owner/name/revision/main":
+            self.answer(200, json.dumps({"id": "owner/name", "sha": self.commit, "siblings": []}).encode())
+        else:
+            self.answer(200 if name in self.files else 404, self.files.get(name, b""), name)
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def answer(self, status: int, content: bytes, name: str = "") -> None:
+        self.send_response(status)
+        about = {"Content-Length": len(content), "ETag": f'"{name}"', "X-Repo-Commit": self.commit}
+        for key, value in about.items():
+            self.send_header(key, str(value))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """The files of a model on a hub of this machine, to be filled."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SmallHub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address, constants = f"http://127.0.0.1:{server.server_port}", huggingface_hub.constants
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(SmallHub, "files", {})
+    yield SmallHub.files
+    server.shutdown()
+    server.server_close()
+
+
+def test_what_of_a_model_is_fetched(served, tmp_path, monkeypatch):
+    """Its one file of torch's where it has nothing else, and where it has several the one that is named."""
+    served |= {"README.md": b"hello", "one.pt": b"first"}
+    assert download("owner/name").read_bytes() == b"first"
+    served["more/two.bin"] = b"second"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "other"))
+    with pytest.raises(ValueError, match=r"has 2 files of weights.*name one, as in encoder.source=owner/name/one\.pt"):
+        download("owner/name")
+    assert download("owner/name/more/two.bin").read_bytes() == b"second"
+    with pytest.raises(ValueError, match="the hub did not give"):
+        download("owner/name/three.pt")
+    served |= {"config.json": b"{}", "model.safetensors": b"safe"}
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "third"))
+    assert {file.name for file in download("owner/name").iterdir()} == {"config.json", "model.safetensors"}
 
 
 # ---- files that cannot be read ----

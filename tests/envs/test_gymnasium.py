@@ -1,5 +1,8 @@
 """Our worlds through Gymnasium's interface."""
 
+import subprocess
+import sys
+
 import gymnasium
 import numpy as np
 import pytest
@@ -7,9 +10,9 @@ import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
-import envs.gymnasium
 from envs import TASKS, RenderConfig, make_env
 from envs.gymnasium import WorldsVectorEnv
+from envs.registration import register_tasks
 
 WORLDS = 3
 
@@ -22,13 +25,32 @@ def made(**changes) -> WorldsVectorEnv:
 
 def test_every_task_is_registered_once():
     before = len(gymnasium.registry)
-    envs.gymnasium.register_tasks()
+    register_tasks()
     assert len(gymnasium.registry) == before
     assert {name.removeprefix("mindreel/") for name in gymnasium.registry if name.startswith("mindreel/")} == {
         f"{task}-v0" for task in TASKS
     }
     with pytest.raises(gymnasium.error.NameNotFound, match="walker-walk"):
         gymnasium.make_vec("mindreel/walker-wolk-v0")
+
+
+def test_importing_envs_is_enough():
+    code = (
+        "import sys, gymnasium, envs; assert 'envs.gymnasium' not in sys.modules;"
+        "print(gymnasium.make_vec('mindreel/pendulum-swingup-v0', num_envs=2).reset()[0].shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "(2, 3)\n"), done.stderr
+
+
+def test_a_single_world_is_refused_in_one_sentence():
+    with pytest.raises(ValueError, match="make_vec.*mindreel/walker-walk-v0.*num_envs=1"):
+        gymnasium.make("mindreel/walker-walk-v0")
+
+
+def test_room_for_contacts_is_passed_on():
+    room = made(max_contacts=7, max_constraints=11).worlds.sim.room
+    assert room == {"max_contacts": 7, "max_constraints": 11}
 
 
 def test_spaces_hold_what_comes():
@@ -142,6 +164,7 @@ def test_render_and_close():
     [
         ({"output": "jax"}, "numpy"),
         ({"observations": ("behaviour",)}, "Nearest"),
+        ({"observations": "state"}, r"\('state',\)"),
         ({"render_mode": "human"}, "rgb_array"),
     ],
 )

@@ -50,7 +50,6 @@ def test_factors_stay_within_their_amount_and_differ(amount, name):
 def test_inertia_and_limbs_follow_the_mass():
     """As MuJoCo itself derives them from the same masses."""
     env = made(mass=0.4)
-    model = env.sim.mj_model
     masses = relative(env, "body_mass")
     torch.testing.assert_close(relative(env, "body_inertia"), masses.repeat_interleave(3, dim=1))
     for world in range(WORLDS):
@@ -58,12 +57,11 @@ def test_inertia_and_limbs_follow_the_mass():
         reference.body_mass[:] = env.sim.model("body_mass")[world]
         mujoco.mj_setConst(reference, mujoco.MjData(reference))
         np.testing.assert_allclose(env.sim.model("body_subtreemass")[world], reference.body_subtreemass, rtol=1e-5)
-    assert (model.body_mass[1:] > 0).all()
 
 
 def test_a_randomised_world_moves_as_mujoco_with_the_same_numbers():
     env = made("walker-walk", mass=0.4, gain=0.4)
-    sim, model = env.sim, env.sim.mj_model
+    sim = env.sim
     sim.qpos.zero_()
     sim.qpos[:, 0] = 3.0  # in the air: nothing touches
     sim.qvel.zero_()
@@ -79,7 +77,8 @@ def test_a_randomised_world_moves_as_mujoco_with_the_same_numbers():
         data.ctrl[:] = 0.5
         mujoco.mj_step(reference, data, sim.substeps)
         np.testing.assert_allclose(sim.qvel[world], data.qvel, atol=2e-3)
-    assert model.body_mass[1] == env.task.model.body_mass[1]  # the model that all share stays as it was
+    untouched = env.task.__class__(move_speed=1.0).model  # the model that all share stays as it was
+    np.testing.assert_array_equal(sim.mj_model.body_mass, untouched.body_mass)
     assert sim.qvel.std(0).max() > 0.05
 
 

@@ -12,46 +12,22 @@ from envs import RenderConfig, Task, WarpEnv, make_env, make_task
 
 ROOT = Path(__file__).parents[2]
 
-MODEL = """
-<mujoco>
-  <option timestep="0.01"/>
-  <worldbody>
-    <light pos="0 0 3"/>
-    <geom type="plane" size="0 0 0.1" pos="0 0 -1"/>
-    <camera name="front" pos="0 -3 0.5" xyaxes="1 0 0 0 0 1"/>
-    <body>
-      <joint name="swing" type="hinge" axis="0 1 0" damping="0.05"/>
-      <geom name="rod" type="box" size="0.05 0.05 0.4" pos="0 0 0.4" rgba="1 0.5 0 1"/>
-    </body>
-  </worldbody>
-  <actuator><motor joint="swing" gear="2" ctrlrange="-1 1"/></actuator>
-</mujoco>
-"""
-TASK = """
-from pathlib import Path
 
-import torch
+def documented(language: str) -> str:
+    """What docs/environments.md shows of such a task in this language: readers copy it, so it must work."""
+    section = (ROOT / "docs" / "environments.md").read_text().split("\n## A model of your own\n")[1].split("\n## ")[0]
+    return section.split(f"```{language}\n")[1].split("```")[0]
+
+
+MODEL = documented("xml")
+TASK = documented("python")
+LOG = """
+from pathlib import Path
 
 with (Path(__file__).parent / "runs.txt").open("a") as log:
     log.write("run\\n")
-
-XML = "rod.xml"
-TIME_LIMIT = 4.0
-CONTROL_TIMESTEP = 0.02
-
-
-def reset(sim, mask, generator):
-    angle = 3 + 0.2 * generator.uniform(1)
-    sim.qpos.copy_(torch.where(mask[:, None], angle.to(sim.device), sim.qpos))
-
-
-def observation(sim):
-    return torch.cat([sim.qpos.cos(), sim.qpos.sin(), sim.qvel], -1)
-
-
-def reward(sim):
-    return (1 + sim.qpos[:, 0].cos()) / 2
 """
+BARE = 'XML = "rod.xml"\ndef reward(sim): return sim.qvel[:, 0]\n'
 CLASS = """
 import torch
 from envs import Task
@@ -76,14 +52,14 @@ class Rod(Task):
 """
 
 
-def written(folder: Path, code: str = TASK, name: str = "rod.py") -> str:
-    (folder / "rod.xml").write_text(MODEL)
-    (folder / name).write_text(code)
-    return str(folder / name)
+def written(folder: Path, code: str = TASK, model: str = MODEL) -> str:
+    (folder / "rod.xml").write_text(model)
+    (folder / "rod.py").write_text(code)
+    return str(folder / "rod.py")
 
 
 def test_names_in_a_file_make_a_task(tmp_path):
-    path = written(tmp_path)
+    path = written(tmp_path, LOG + TASK)
     env = make_env(path, 3, render=RenderConfig(camera="front"), seed=1)
     assert isinstance(env, WarpEnv)
     assert (env.episode_steps, env.action_dim, env.decision_seconds) == (100, 1, pytest.approx(0.04))
@@ -98,7 +74,7 @@ def test_names_in_a_file_make_a_task(tmp_path):
 
 
 def test_a_bare_file_has_positions_velocities_and_the_models_first_state(tmp_path):
-    env = make_env(written(tmp_path, 'XML = "rod.xml"\ndef reward(sim): return sim.qvel[:, 0]\n'), 2, seed=0)
+    env = make_env(written(tmp_path, BARE), 2, seed=0)
     assert env.state_names == ("position[0]", "velocity[0]") and env.episode_steps == 1000
     assert (env.reset()["state"] == 0).all()
 
@@ -124,6 +100,12 @@ def test_a_subclass_of_task(tmp_path):
             'XML = "rod.xml"\ndef reward(sim): return sim.qpos[:, 0]\ndef observation(sim): return sim.qpos[:, 0]',
             r"observation's 'observation' should be",
         ),
+        (
+            BARE + "CONTROL_TIMESTEP = 0.025",
+            r"of .*rod.xml's physics timestep, 0.01 s, got 0.025 s: 2.5 times",
+        ),
+        (BARE + "CONTROL_TIMESTEP = 0.004", "got 0.004 s: 0.4 times"),
+        (CLASS.replace("time_limit", "control_timestep = 0.015\n    time_limit"), "got 0.015 s"),
         (CLASS + "\nclass Other(Rod): pass", "2 subclasses"),
         (CLASS.replace("behaviours =", "def __init__(self, n): pass\n    behaviours ="), "without arguments"),
     ],
@@ -131,6 +113,37 @@ def test_a_subclass_of_task(tmp_path):
 def test_mistakes_in_the_file_are_named(tmp_path, code, message):
     with pytest.raises(ValueError, match=message):
         make_env(written(tmp_path, code), 2, observations=("state",))
+
+
+def test_a_solver_that_warp_lacks_is_named_with_the_file(tmp_path):
+    model = MODEL.replace("<option ", '<option solver="PGS" ')
+    with pytest.raises(ValueError, match=r"rod.xml: mujoco_warp lacks .*PGS.* solver=\"Newton\""):
+        make_env(written(tmp_path, BARE, model), 1, observations=("state",))
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        ("reward(sim): return sim.qvel[:, 0].sqrt()", "reward"),
+        ("observation(sim): return torch.cat([sim.qpos, sim.qvel.sqrt()], 1)", r"observation\[1\]"),
+    ],
+)
+def test_a_task_whose_numbers_are_not_finite_is_named_once(tmp_path, function, name):
+    """One world turns backwards, where there is no square root."""
+    env = make_env(written(tmp_path, f"import torch\n{BARE}def {function}\n"), 2, observations=("state",))
+    env.sim.qvel.fill_(5.0)
+    env.sim.qvel[1] = -5.0
+    env.sim.forward()
+    action = torch.zeros(2, 1)
+    with pytest.warns(
+        RuntimeWarning, match=rf"The task .*rod.py gave numbers that are not finite .* in: {name}\."
+    ) as said:
+        after = env.step(env.observe().set("action", action))["next"]
+    assert len(said) == 1
+    assert after["truncated"][:, 0].tolist() == [False, True] and after["reward"][1] == 0
+    env.sim.qvel[1] = -5.0
+    env.step(env.observe().set("action", action))  # says nothing more: warnings fail here
+    assert env.counters["repaired_worlds"] == 2
 
 
 def test_files_that_are_not_there(tmp_path):
@@ -145,7 +158,7 @@ def test_files_that_are_not_there(tmp_path):
 
 @pytest.mark.timeout(600)  # it may have to compile kernels
 def test_it_trains_by_its_path(tmp_path, monkeypatch):
-    path, run = written(tmp_path), tmp_path / "run"
+    path, run = written(tmp_path, LOG + TASK), tmp_path / "run"
     arguments = f"preset=smoke task={path} run={run} encoder=state loop.updates=20 decoder_steps=0".split()
     monkeypatch.setattr(sys, "argv", [str(ROOT / "scripts" / "train.py"), *arguments])
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from tensordict import TensorDictBase
+from torchrl.envs import EnvBase
 from torchrl.envs.utils import check_env_specs
 
 from envs import TASKS, RenderConfig, WarpEnv, make_env
+from envs.devices import Question
 from envs.dm_control import DMControlEnv
 
 WORLDS = 4
@@ -101,8 +103,7 @@ def test_an_episode_ends_with_its_own_observation_and_the_next_starts_with_anoth
 
 
 def test_worlds_end_and_reset_alone(env):
-    root = env.reset()
-    root = env.step_mdp(env.step(root.set("action", actions(env, 1)[0]))) if hasattr(env, "step_mdp") else root
+    play(env, actions(env, 1))
     before = env.observe()
     mask = torch.tensor([[False], [True], [False], [False]])
     after = env.reset(before.clone().set("_reset", mask))
@@ -154,6 +155,38 @@ def test_actions_are_clipped(env):
     assert_same(*rollouts[1:])
 
 
+@pytest.mark.parametrize("task", ["cartpole-swingup", "ball_in_cup-catch"])
+def test_resets_are_torchrls_own(task):
+    """What a step asks early, whether any world is done, leads to the same worlds as torchrl's question after it."""
+    ours, theirs = (make_env(task, WORLDS, seed=3) for _ in range(2))
+    theirs.maybe_reset = lambda tensordict: EnvBase.maybe_reset(theirs, tensordict)
+    ours.episode_steps = theirs.episode_steps = 7
+    moves, rollouts = actions(ours, 20), []
+    for env in (ours, theirs):
+        first = play(env, moves[:10])
+        env.sim.qvel[1] = float("nan")  # breaks, and from then on ends at other times than the rest
+        rollouts.append(torch.cat([first, play(env, moves[10:], env.observe())]))
+    assert_same(*rollouts)
+    ends = rollouts[0]["next", "truncated"][:, :, 0]
+    assert ends[:, 0].nonzero()[:, 0].tolist() == [6, 13] and ends[:, 1].nonzero()[:, 0].tolist() == [6, 10, 17]
+
+
+def test_a_step_is_asked_once_and_early_whether_a_world_is_done(monkeypatch):
+    asked = []
+    env = make_env("cartpole-swingup", WORLDS, time_limit=3, observations=("state",))
+    late = env.any_done
+    monkeypatch.setattr(env, "any_done", lambda tensordict: asked.append(tensordict) or late(tensordict))
+    play(env, actions(env, 6))
+    assert len(asked) == 2  # at the ends, where there is something to reset, and not after every step
+
+
+def test_a_question_is_answered_as_it_was_when_asked():
+    mask = torch.tensor([False, True])
+    some, none = Question(mask), Question(~mask & mask)
+    mask.zero_()
+    assert some.read() and not none.read()
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -163,6 +196,7 @@ def test_actions_are_clipped(env):
         ({"device": "mps"}, "mps"),
         ({"observations": ("pixel",)}, "pixels"),
         ({"observations": ()}, "pixels"),
+        ({"observations": "pixels"}, r"\('pixels',\), got 'pixels'"),
         ({"num_envs": 0}, "num_envs"),
         ({"action_repeat": 0}, "action_repeat"),
         ({"render": RenderConfig(camera="front")}, "lookatcart"),

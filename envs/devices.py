@@ -1,0 +1,98 @@
+"""Devices, and how they are kept busy: work recorded once and replayed, and answers that come while it goes on."""
+
+from collections.abc import Callable
+
+import torch
+import warp as wp
+
+
+class Graphs:
+    """Operations of Warp on one device, each recorded at its first call and replayed at the following ones.
+
+    Kernel launches cost far more than the physics of a small model; a graph is one launch, on the CPU as well.
+
+    Args:
+        device: where they run.
+    """
+
+    def __init__(self, device: torch.device):
+        self.warp_device = wp.device_from_torch(device)
+        self._device = device
+        self._graphs: dict[str, wp.Graph] = {}
+        self._stream: wp.Stream | None = None
+
+    def has(self, names: set[str]) -> bool:
+        """Whether all of these operations were recorded."""
+        return names <= self._graphs.keys()
+
+    def replay(self, name: str, record: Callable[[], None]) -> None:
+        """Does what `record` launches, in order with torch's work; `name` must always stand for the same launches."""
+        stream = self._torch_stream()
+        if name in self._graphs:
+            wp.capture_launch(self._graphs[name], stream=stream)
+            return
+        with wp.ScopedDevice(self.warp_device):
+            with wp.ScopedStream(stream):
+                record()  # does this first call's work, and compiles: that cannot happen in a recording
+            with wp.ScopedCapture(device=self.warp_device) as capture:  # on Warp's stream; runs nothing
+                record()
+        assert capture.graph is not None
+        self._graphs[name] = capture.graph
+
+    def _torch_stream(self) -> wp.Stream | None:
+        """torch's current stream, so that Warp's work keeps its order with torch's and waits on no host.
+
+        A CUDA graph may be launched on another stream than the one it was recorded on, which matters here:
+        torch's default stream cannot be recorded at all.
+        """
+        if self._device.type != "cuda":
+            return None
+        stream = torch.cuda.current_stream(self._device)
+        if self._stream is None or self._stream.cuda_stream != stream.cuda_stream:
+            self._stream = wp.stream_from_torch(stream)
+        return self._stream
+
+
+class Question:
+    """Whether any entry of a mask holds, asked now and read later.
+
+    On CUDA the answer is copied to the host behind the work queued so far. To read it waits for that work alone: the
+    device stays busy with what was queued after the question, and the host may queue more meanwhile.
+
+    Args:
+        mask: bool, of any shape.
+    """
+
+    def __init__(self, mask: torch.Tensor):
+        self._answer = mask.any().to("cpu", non_blocking=True)  # into pinned memory, where it comes from CUDA
+        self._arrived = None
+        if mask.is_cuda:
+            self._arrived = torch.cuda.Event()
+            self._arrived.record(torch.cuda.current_stream(mask.device))
+
+    def read(self) -> bool:
+        """The answer."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return bool(self._answer)
+
+
+def resolve_device(device: torch.device | str) -> torch.device:
+    """The device named, with its index, after making sure that it is there.
+
+    Raises:
+        ValueError: for a device that torch does not know, is neither CPU nor CUDA, or is not there.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"Unknown device {device!r}: expected 'cpu', 'cuda' or 'cuda:1'.") from error
+    if found.type == "cpu":
+        return torch.device("cpu")
+    if found.type != "cuda":
+        raise ValueError(f"Worlds run on 'cpu' or 'cuda', not on {str(device)!r}.")
+    count = min(torch.cuda.device_count(), wp.get_cuda_device_count())
+    index = found.index if found.index is not None else (torch.cuda.current_device() if count else 0)
+    if index >= count:
+        raise ValueError(f"Device {str(device)!r} is not there: this machine shows {count} CUDA devices. Use 'cpu'.")
+    return torch.device("cuda", index)

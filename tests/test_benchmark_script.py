@@ -1,0 +1,68 @@
+"""The speed of worlds: what its figures contain, and which sizes are measured."""
+
+import time
+
+import pytest
+import torch
+from dm_control.suite import pendulum as reference
+
+import benchmark_env
+import cli
+from assemble import GROUPS, RunConfig
+from benchmark_env import env_rows, estimate, whole_episode
+from envs import TASKS
+from envs.dm_control import DMControlEnv
+from envs.tasks.pendulum import Pendulum
+
+pytestmark = pytest.mark.timeout(600)  # the first of them may have to compile kernels
+
+CPU = torch.device("cpu")
+SLOW, DECISIONS = 0.1, 5  # seconds that a reset takes, decisions of an episode
+SETTINGS = ("task=pendulum-swingup", "env.render.height=16", "env.render.width=16", f"env.time_limit={DECISIONS}")
+
+
+def rates(rows: list[dict], backend: str) -> dict[str, float]:
+    return {row["what"]: row["frames_per_s"] for row in rows if row["backend"] == backend}
+
+
+def test_both_with_reset_holds_its_share_of_resets_on_both_sides(monkeypatch):
+    class Slow(Pendulum):
+        def reset(self, *args) -> None:
+            time.sleep(SLOW)
+            super().reset(*args)
+
+    initialize = reference.SwingUp.initialize_episode
+
+    def slow(self, physics) -> None:
+        time.sleep(SLOW)
+        initialize(self, physics)
+
+    monkeypatch.setitem(TASKS, "pendulum-swingup", Slow)
+    monkeypatch.setattr(reference.SwingUp, "initialize_episode", slow)
+    config = cli.compose(RunConfig, GROUPS, SETTINGS)
+    rows = env_rows(config, (2,), 0.01, CPU)
+    ours, theirs = rates(rows, "warp"), rates(rows, "dm_control")
+    assert 0 < ours["both with reset"] <= 2 * DECISIONS / SLOW < ours["physics"]
+    assert theirs["physics"] > DECISIONS / SLOW  # no reset in it
+    assert 0 < theirs.get("both with reset", 1) <= DECISIONS / SLOW  # absent without a GL library
+    assert all(row["compile_s"] >= 0 for row in rows if row["backend"] == "warp")
+
+
+def test_mean_decision_of_an_episode():
+    assert whole_episode(ordinary=2.0, last=7.0, decisions=5) == pytest.approx((4 * 2 + 7) / 5)
+    assert whole_episode(ordinary=2.0, last=7.0, decisions=1) == 7
+    assert whole_episode(2.0, 7.0, DMControlEnv("lqr-lqr_2_1").episode_steps) == 2  # never ends
+
+
+def test_memory_grows_as_between_two_sizes_and_what_worlds_share_counts_once():
+    assert estimate({64: 100.0, 128: 164.0}, 512) == pytest.approx(164 + 384)
+    assert estimate({64: 100.0, 128: 164.0, 256: 196.0}, 512) == pytest.approx(196 + 256 * 32 / 128)
+    assert estimate({64: 100.0, 128: 90.0}, 4096) == 90  # of pages that were free already
+
+
+@pytest.mark.parametrize(("free", "measured"), [(2_000.0, {1, 512}), (0.0, {1})])
+def test_a_size_that_fits_is_measured_and_one_that_does_not_is_left_out(monkeypatch, capsys, free, measured):
+    monkeypatch.setattr(benchmark_env, "memory_free", lambda device: free)
+    rows = env_rows(cli.compose(RunConfig, GROUPS, SETTINGS), (1, 512), 0.0, CPU)
+    assert {row["worlds"] for row in rows if row["backend"] == "warp"} == measured
+    assert ("they are left out" in capsys.readouterr().out) == (512 not in measured)
