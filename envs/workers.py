@@ -83,9 +83,9 @@ class Workers:
             try:
                 process.start()
             except RuntimeError:
-                if multiprocessing.parent_process() is None:
+                # What multiprocessing itself asks: whether this is such a process, still importing the script.
+                if not getattr(multiprocessing.current_process(), "_inheriting", False):
                     raise
-                # This is such a process itself, still importing the script that started it.
                 raise SystemExit(_UNGUARDED) from None
             theirs.close()
             self._pipes.append(ours)

@@ -60,7 +60,7 @@ def test_memory_grows_as_between_two_sizes_and_what_worlds_share_counts_once():
     assert estimate({64: 100.0, 128: 90.0}, 4096) == 90  # of pages that were free already
 
 
-@pytest.mark.parametrize(("free", "measured"), [(2_000.0, {1, 512}), (0.0, {1})])
+@pytest.mark.parametrize(("free", "measured"), [(2_000.0, {1, 512}), (-1.0, {1})])
 def test_a_size_that_fits_is_measured_and_one_that_does_not_is_left_out(monkeypatch, capsys, free, measured):
     monkeypatch.setattr(benchmark_env, "memory_free", lambda device: free)
     rows = env_rows(cli.compose(RunConfig, GROUPS, SETTINGS), (1, 512), 0.0, CPU)

@@ -69,9 +69,9 @@ def rows(folder: Path) -> list[dict]:
 
 
 def kill_in(stage: str, folder: Path, *arguments: str) -> None:
-    """Runs until `stage` has written a checkpoint and two rows after it, then kills."""
+    """Runs until `stage` has written a row, then a checkpoint, and two rows after that; then kills."""
     checkpoint = folder / "checkpoints" / "last.pt"
-    before = saved_at(checkpoint)
+    before = None  # when the checkpoint was written that stood there at the stage's first row
     command = [sys.executable, SCRIPT, *arguments]
     process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
@@ -80,7 +80,10 @@ def kill_in(stage: str, folder: Path, *arguments: str) -> None:
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.02)
             written = rows(folder)
-            if at_checkpoint is None and saved_at(checkpoint) > before and written and written[-1]["stage"] == stage:
+            if at_checkpoint is not None or not written or written[-1]["stage"] != stage:
+                continue
+            before = saved_at(checkpoint) if before is None else before
+            if saved_at(checkpoint) > before:
                 at_checkpoint = len(written)
     finally:
         process.send_signal(signal.SIGKILL)
