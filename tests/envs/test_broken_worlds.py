@@ -99,6 +99,24 @@ def adversary(env: WarpEnv, steps: int) -> torch.Tensor:
     return torch.where(kind == 0, actions, torch.tensor([1.0, 1.0, 1e30, float("inf")])[kind] * actions.sign())
 
 
+@pytest.mark.parametrize(("name", "worlds", "steps"), [("dog-run", 4, 200), ("stacker-stack_4", 8, 120)])
+def test_there_is_room_for_what_a_hostile_agent_does(name, worlds, steps):
+    """The guess from the model is too small for these actions; an overflow warns, and warnings fail here."""
+    env = make_env(name, worlds, observations=("state",))
+    root = env.reset()
+    for action in adversary(env, steps):
+        _, root = env.step_and_maybe_reset(root.set("action", action))
+    assert env.counters["overflowed_worlds"] == 0
+
+
+def test_a_world_that_is_no_number_is_no_fault_of_the_task():
+    env = make_env("cartpole-swingup", WORLDS, observations=("state",))
+    root = env.reset()
+    env.sim.qvel[1] = float("nan")
+    env.step(root.set("action", torch.zeros(WORLDS, 1)))  # a warning would name the task, and fails here
+    assert env.counters["repaired_worlds"] == 1
+
+
 # One of each kind of world that may break; scripts/endurance.py plays them all, for longer.
 @pytest.mark.parametrize("name", ["acrobot-swingup", "finger-spin", "fish-swim", "point_mass-hard", "reacher-easy"])
 def test_no_action_breaks_a_world_for_long_nor_its_neighbour(name):

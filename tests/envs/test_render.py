@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from envs import TASKS, RandomizeConfig, RenderConfig, WarpSim, make_env
+from envs.view import in_view
 
 
 def test_the_picture_follows_the_cart_and_the_pole():
@@ -57,6 +58,12 @@ def test_worlds_drawn_in_parts_look_the_same(threads: int, monkeypatch: pytest.M
         for kind, picture in whole.items():
             assert torch.equal(picture, parts[kind]), kind
             assert len(picture.flatten(1).unique(dim=0)) == 5, "the worlds should differ"
+
+
+def test_a_camera_that_is_not_there_is_named():
+    sim = WarpSim(TASKS["pendulum-swingup"]().model, 1)
+    with pytest.raises(ValueError, match="no camera 'fixd'. Nearest: fixed"):
+        in_view(sim, RenderConfig(camera="fixd"))
 
 
 def test_worlds_without_a_camera_say_so():
