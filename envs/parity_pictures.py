@@ -58,7 +58,9 @@ def _spread(pair: Pair, count: int) -> list[int]:
 
 
 def _draw(pair: Pair, worlds: list[int], render: RenderConfig) -> np.ndarray:
-    sim = WarpSim(pair.task.model, len(worlds), render=render, per_world=pair.task.per_world)
+    task = pair.task
+    room = task.max_constraints
+    sim = WarpSim(task.model, len(worlds), render=render, per_world=task.per_world, max_constraints=room)
     sim.load_state({name: value[torch.tensor(worlds)] for name, value in pair.sim.state().items()})
     return sim.render().numpy()
 

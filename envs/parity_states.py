@@ -35,7 +35,13 @@ class Pair:
     def __init__(self, name: str, worlds: int, seed: int = 0):
         self.name = name
         self.task = TASKS[name]()
-        self.sim = WarpSim(self.task.model, worlds, substeps=self.task.substeps, per_world=self.task.per_world)
+        self.sim = WarpSim(
+            self.task.model,
+            worlds,
+            substeps=self.task.substeps,
+            per_world=self.task.per_world,
+            max_constraints=self.task.max_constraints,
+        )
         self.reference = DMControlEnv(name, seed)
         self.generator = torch.Generator().manual_seed(seed)
         self._first_states = WorldGenerator(seed, worlds)

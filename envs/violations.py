@@ -103,7 +103,7 @@ class Stage:
     ):
         self.task, self.movies, self.device = task, movies, device
         self.render, self.action_repeat, self.frame_skip = render, action_repeat, frame_skip
-        self._room = {"max_contacts": max_contacts, "max_constraints": max_constraints}
+        self.max_contacts, self.max_constraints = max_contacts, max_constraints
         self.randomize, self.seed = randomize, seed
         self._sims: dict[str, WarpSim] = {}
         sim = self._sim("")
@@ -253,7 +253,8 @@ class Stage:
                 draw=("pixels", "segmentation") if self.randomize.whole.background else ("pixels",),
                 per_world=tuple(dict.fromkeys((*task.per_world, *varied))),
                 textures=textures_for(self.randomize),
-                **self._room,
+                max_contacts=self.max_contacts,
+                max_constraints=self.max_constraints or task.max_constraints,
             )
         return self._sims[change]
 

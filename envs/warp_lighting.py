@@ -9,7 +9,8 @@ cut off by itself.
 """
 
 # pyright: reportArgumentType=false, reportCallIssue=false, reportIndexIssue=false, reportInvalidTypeForm=false
-# (a Warp function's annotations are no types)
+# pyright: reportReturnType=false, reportAttributeAccessIssue=false
+# (a Warp function's annotations are no types; mujoco is compiled and brings none)
 
 import copy
 

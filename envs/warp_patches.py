@@ -17,6 +17,7 @@ rounded, and after some steps where it was. One thread gains nothing from groups
 """
 
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false
 # (a Warp function's annotations are no types)
 
 import warp as wp

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class EnvConfig:
     max_contacts: int | None = None
     """Contacts that a world may have on average; mujoco_warp's guess if null."""
     max_constraints: int | None = None
-    """Scalar constraints that a world may have; mujoco_warp's guess if null."""
+    """Scalar constraints that a world may have; the task's own number, or a guess, if null."""
     fast_render: bool = True
     """Whether dm_control draws as env.render says, several times as fast as with its standard look."""
     workers: int | None = None
@@ -228,14 +229,20 @@ def prepare_encoder(config: RunConfig, encoder: Encoder, sentences: tuple[str, .
     if isinstance(encoder, InternVideo2):
         if encoder.config.teacher:
             encoder.teach_with(encoder_of(encoder.config.teacher, device))
-        elif os.environ.get("RANK", "0") == "0":
-            print(
-                "Warning: encoder=internvideo2 without encoder.teacher=RUN matches an untrained network, from which "
-                "there is little to learn."
-            )
+        else:
+            _warn_of_untrained_teacher()
     # A run that is continued has the weights in its own checkpoint, wherever they came from.
     if config.encoder_from and not getattr(config, "resume", ""):
         start_from(encoder, config.encoder, config.encoder_from, device)
+
+
+@cache  # said once, however many encoders are made
+def _warn_of_untrained_teacher() -> None:
+    if os.environ.get("RANK", "0") == "0":
+        print(
+            "Warning: encoder=internvideo2 without encoder.teacher=RUN matches an untrained network, from which "
+            "there is little to learn."
+        )
 
 
 def load_parts(config: RunConfig, path: Path) -> tuple[Parts, dict]:

@@ -26,12 +26,11 @@ _PROBED = (64, 128)
 
 def env_rows(config: RunConfig, worlds: tuple[int, ...], seconds: float, device: torch.device) -> list[dict]:
     """A row for each backend, number of worlds, and of physics, render, both, both with reset."""
-    print("Kernels are compiled at first use, which takes about a minute.")
     start, before = time.perf_counter(), compiled()
     _warp_rows(config, 1, 0.0, device)  # not counted: what is loaded and compiled here serves all that follow
     modules, compile_s = (now - then for now, then in zip(compiled(), before, strict=True))
     print(
-        f"They are ready after {time.perf_counter() - start:.0f} s, {compile_s:.0f} s of it for compiling {modules} "
+        f"The first worlds took {time.perf_counter() - start:.0f} s, {compile_s:.0f} s of it for compiling {modules} "
         "modules that this machine had not kept."
     )
     rows: list[dict] = []

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import cli
 from agents.checkpoint import fitting, load_checkpoint, save_checkpoint
-from assemble import GROUPS, RunConfig, choice, load_parts, prepare_encoder
+from assemble import GROUPS, RunConfig, check_picture_size, choice, load_parts, prepare_encoder
 from corpus import RolloutConfig, Rollouts
 from encoders import Encoder, make_encoder
 from encoders.pretrain import Pretrainer, flops_per_clip
@@ -100,6 +100,7 @@ def _check(config: CompareConfig, checkpoint: Path | None) -> None:
         raise ValueError(f"rollouts.decisions must be at least pretrain.future_steps={longest}.")
     if config.env.backend != "warp":
         raise ValueError(f"Probing needs the worlds of env.backend=warp, got {config.env.backend}.")
+    check_picture_size(config)
     sentences, device = make_task(config.task).behaviours, cli.check_device(config.device)
     if checkpoint is None:
         prepare_encoder(config, make_encoder(config.encoder, 1, 1), sentences, device)
@@ -128,7 +129,6 @@ def _cell(
         config=config.probe,
         in_view=config.in_view,
         movies=config.movies,
-        render=config.env.render,
         device=device,
         folder=folder,
         env=config.env,

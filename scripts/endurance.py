@@ -46,7 +46,7 @@ class EnduranceConfig:
     max_contacts: int | None = None
     """Contacts that a world may have on average; mujoco_warp's guess if null."""
     max_constraints: int | None = None
-    """Scalar constraints that a world may have; mujoco_warp's guess if null."""
+    """Scalar constraints that a world may have; the task's own number, or a guess, if null."""
     out: str = ""
     """File for the rows, JSON."""
 

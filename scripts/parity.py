@@ -74,7 +74,6 @@ def run(config: ParityConfig) -> None:
     if config.jobs < 1:
         raise ValueError(f"jobs={config.jobs}: expected at least one process")
     tasks = _tasks(config.task)
-    print("Kernels are compiled at first use: up to two minutes for each model.")
     rows: list[dict[str, Any]] = []
     drawn: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}  # ours and dm_control's
     with stage_bar("parity", len(tasks)) as bar:

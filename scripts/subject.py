@@ -13,7 +13,6 @@ from corpus import Rollouts
 from encoders import Encoder
 from encoders.probe import ProbeConfig
 from encoders.probes.dynamics import Components, Predictor, fit_predictor
-from envs import RenderConfig
 
 
 @dataclass
@@ -31,7 +30,6 @@ class Subject:
     config: ProbeConfig
     in_view: bool
     movies: int
-    render: RenderConfig
     device: torch.device
     folder: Path
     """Where tokens are exported to."""

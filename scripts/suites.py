@@ -223,7 +223,7 @@ def _stage(subject: Subject, movies: int) -> Stage:
         subject.task,
         movies,
         subject.device,
-        subject.render,
+        env.render,
         subject.test.facts.action_repeat,
         frame_skip=env.frame_skip,
         max_contacts=env.max_contacts,

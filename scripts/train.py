@@ -24,7 +24,6 @@ def run(config: TrainConfig) -> None:
     device = cli.check_device(config.device)
     folder = find_run(config)
     print(f"{config.task} on {device}, into {folder}/")
-    print("Preparing the worlds: their kernels are compiled at first use, which takes about a minute.")
     parts = assemble.build(config)
     assemble.prepare(config, parts)
     start_run(folder, config)

@@ -1,7 +1,9 @@
 """What every test relies on."""
 
 import os
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,20 @@ sys.path.append(str(ROOT / "scripts"))
 def seeded() -> None:
     """The same random numbers whichever tests run before."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def call_script() -> Callable[..., int]:
+    """Runs scripts/NAME.py with arguments in this process, which has imported everything; returns its exit status."""
+
+    def call(name: str, *arguments: str) -> int:
+        path = str(ROOT / "scripts" / f"{name}.py")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", [path, *arguments])
+            try:
+                runpy.run_path(path, run_name="__main__")
+            except SystemExit as leaving:
+                return int(leaving.code or 0)
+        return 0
+
+    return call

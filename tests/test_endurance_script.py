@@ -1,9 +1,6 @@
 """The endurance script as a user runs it, and every domain under hostile actions for a few steps."""
 
 import json
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,22 +11,14 @@ from rows import with_list
 
 pytestmark = pytest.mark.timeout(600)  # the first of them may have to compile kernels
 
-SCRIPT = str(Path(__file__).parents[1] / "scripts" / "endurance.py")
 DOMAINS = {name.partition("-")[0]: name for name in TASKS}
 
 
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", [SCRIPT, *arguments])
-    try:
-        runpy.run_path(SCRIPT, run_name="__main__")
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
-    return 0
-
-
-def test_tasks_are_named_with_commas_and_each_leaves_a_row(monkeypatch, capsys, tmp_path):
+def test_tasks_are_named_with_commas_and_each_leaves_a_row(call_script, capsys, tmp_path):
     out = tmp_path / "rows.json"
-    assert call(monkeypatch, "task=pendulum-swingup,cartpole-balance", "steps=20", "num_envs=3", f"out={out}") == 0
+    assert (
+        call_script("endurance", "task=pendulum-swingup,cartpole-balance", "steps=20", "num_envs=3", f"out={out}") == 0
+    )
     rows = json.loads(out.read_text())
     assert [row["task"] for row in rows] == ["pendulum-swingup", "cartpole-balance"]
     clean = {"steps": 20, "repaired": 0, "overflowed": 0, "not_finite": 0, "touched": 0}
@@ -37,14 +26,14 @@ def test_tasks_are_named_with_commas_and_each_leaves_a_row(monkeypatch, capsys, 
     assert "neighbour touched" in capsys.readouterr().out
 
 
-def test_one_task_needs_no_brackets_and_an_unknown_one_is_named(monkeypatch, capsys):
+def test_one_task_needs_no_brackets_and_an_unknown_one_is_named(call_script, capsys):
     assert with_list(["task=walker-walk", "steps=2"]) == ["task=[walker-walk]", "steps=2"]
     assert with_list(["task=[a,b]", "worlds=1,2"], "worlds") == ["task=[a,b]", "worlds=[1,2]"]
-    assert call(monkeypatch, "task=walker-wlk") == 2
+    assert call_script("endurance", "task=walker-wlk") == 2
     assert "walker-walk" in capsys.readouterr().err
 
 
-def test_a_neighbour_that_is_touched_shows_in_the_exit_status(monkeypatch, tmp_path):
+def test_a_neighbour_that_is_touched_shows_in_the_exit_status(call_script, monkeypatch, tmp_path):
     step = WarpEnv._step
 
     def leaking(self: WarpEnv, tensordict):
@@ -55,7 +44,7 @@ def test_a_neighbour_that_is_touched_shows_in_the_exit_status(monkeypatch, tmp_p
 
     monkeypatch.setattr(WarpEnv, "_step", leaking)
     out = tmp_path / "rows.json"
-    assert call(monkeypatch, "task=pendulum-swingup", "steps=5", "num_envs=2", f"out={out}") == 1
+    assert call_script("endurance", "task=pendulum-swingup", "steps=5", "num_envs=2", f"out={out}") == 1
     assert json.loads(out.read_text())[0]["touched"] == 5
 
 

@@ -2,9 +2,6 @@
 
 import json
 import os
-import runpy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,28 +12,18 @@ from envs.tasks.pendulum import Pendulum
 
 pytestmark = pytest.mark.timeout(600)
 
-SCRIPT = str(Path(__file__).parents[1] / "scripts" / "parity.py")
 SMALL = ("states=16", "resets=100", "pictures=2")
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", [SCRIPT, *arguments])
-    try:
-        runpy.run_path(SCRIPT, run_name="__main__")
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
-    return 0
 
 
 @pytest.mark.skipif(
     os.environ["MUJOCO_GL"] == "disable", reason="no GL library here"
 )  # set where dm_control is imported
-def test_equal_tasks_exit_with_0_and_leave_rows_table_and_pictures(monkeypatch, capsys, tmp_path):
+def test_equal_tasks_exit_with_0_and_leave_rows_table_and_pictures(call_script, capsys, tmp_path):
     out, doc, sheet = tmp_path / "rows.json", tmp_path / "doc.md", tmp_path / "sheet.png"
     start, end = "<!-- parity: scripts/parity.py writes from here -->", "<!-- parity: to here -->"
     doc.write_text(f"Before.\n\n{start}\nan old table\n{end}\n\nAfter.\n")
     tasks = "task=cartpole-swingup,cartpole-balance"
-    assert call(monkeypatch, tasks, *SMALL, f"out={out}", f"doc={doc}", f"sheet={sheet}") == 0
+    assert call_script("parity", tasks, *SMALL, f"out={out}", f"doc={doc}", f"sheet={sheet}") == 0
     output = capsys.readouterr().out
     assert "2 of 2 tasks are equal" in output
     rows = json.loads(out.read_text())
@@ -54,10 +41,12 @@ def test_equal_tasks_exit_with_0_and_leave_rows_table_and_pictures(monkeypatch, 
     assert picture.shape[0] > 96 and picture.shape[1] > 192 and picture.std() > 20
 
 
-def test_without_a_gl_library_pictures_are_not_compared_and_nothing_is_equal(monkeypatch, capsys, tmp_path):
+def test_without_a_gl_library_pictures_are_not_compared_and_nothing_is_equal(
+    call_script, monkeypatch, capsys, tmp_path
+):
     monkeypatch.setenv("MUJOCO_GL", "disable")
     out = tmp_path / "rows.json"
-    assert call(monkeypatch, "task=cartpole-swingup", *SMALL, f"out={out}") == 1
+    assert call_script("parity", "task=cartpole-swingup", *SMALL, f"out={out}") == 1
     output = capsys.readouterr().out
     assert "Pictures are not compared, so no task counts as equal" in output and "0 of 1 tasks are equal" in output
     row = json.loads(out.read_text())[0]
@@ -66,14 +55,14 @@ def test_without_a_gl_library_pictures_are_not_compared_and_nothing_is_equal(mon
     assert row["reward_error"] <= 1e-5 and row["physics_share"] == 1 and row["reset_p_value"] >= 0.001
 
 
-def test_unequal_and_missing_tasks_exit_with_1_and_say_why(monkeypatch, capsys, tmp_path):
+def test_unequal_and_missing_tasks_exit_with_1_and_say_why(call_script, monkeypatch, capsys, tmp_path):
     class Late(Pendulum):
         time_limit = 19.0
 
     monkeypatch.setitem(TASKS, "pendulum-swingup", Late)
     monkeypatch.delitem(TASKS, "walker-run")
     out = tmp_path / "rows.json"
-    assert call(monkeypatch, "task=pendulum-swingup,walker-run", *SMALL, f"out={out}") == 1
+    assert call_script("parity", "task=pendulum-swingup,walker-run", *SMALL, f"out={out}") == 1
     output = capsys.readouterr().out
     assert "0 of 2 tasks are equal" in output and "Missing: walker-run" in output
     pendulum, walker = json.loads(out.read_text())
@@ -91,6 +80,6 @@ def test_unequal_and_missing_tasks_exit_with_1_and_say_why(monkeypatch, capsys, 
         (("sheets=x.png",), "did you mean 'sheet'"),
     ],
 )
-def test_mistakes_are_named(monkeypatch, capsys, arguments, said):
-    assert call(monkeypatch, *arguments) == 2
+def test_mistakes_are_named(call_script, capsys, arguments, said):
+    assert call_script("parity", *arguments) == 2
     assert said in capsys.readouterr().err

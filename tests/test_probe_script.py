@@ -1,20 +1,21 @@
 """Encoders probed side by side, as a user does it: rollouts, pretraining, every suite, and going on from there."""
 
 import json
-import runpy
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+import assemble
+import cli
+from assemble import GROUPS
+from comparing import CompareConfig
 from corpus import RolloutConfig, Rollouts
+from encoders import make_encoder
 from probing import over_seeds, over_tasks, print_comparison
 from viz.probes import write_probes
 
 pytestmark = pytest.mark.timeout(600)
 
-ROOT = Path(__file__).parents[1]
 SMALL = (
     "rollouts.policies=[noise,medium,expert]",
     "rollouts.episodes=4",
@@ -34,20 +35,10 @@ SMALL = (
 )
 
 
-def call(script: str, *arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    path = str(ROOT / "scripts" / f"{script}.py")
-    monkeypatch.setattr(sys, "argv", [path, *arguments])
-    try:
-        runpy.run_path(path, run_name="__main__")
-    except SystemExit as leaving:
-        return int(leaving.code or 0)
-    return 0
-
-
-def test_encoders_side_by_side(monkeypatch, capsys, tmp_path) -> None:
+def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
     folder, out = tmp_path / "probe", tmp_path / "rows.json"
     grid = ("task=cartpole-swingup", "encoder=vjepa,random", f"folder={folder}", f"out={out}", *SMALL)
-    assert call("probe", *grid, monkeypatch=monkeypatch) == 0, capsys.readouterr()
+    assert call_script("probe", *grid) == 0, capsys.readouterr()
     rows = json.loads(out.read_text())
     assert {row["encoder"] for row in rows} == {"vjepa", "random"}
     scored = {row["suite"] for row in rows}
@@ -68,14 +59,14 @@ def test_encoders_side_by_side(monkeypatch, capsys, tmp_path) -> None:
     before = {
         path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != "probes.html"
     }
-    assert call("probe", *grid, monkeypatch=monkeypatch) == 0
+    assert call_script("probe", *grid) == 0
     assert json.loads(out.read_text()) == rows
     assert {path: path.stat().st_mtime_ns for path in before if path not in state} == {
         path: time for path, time in before.items() if path not in state
     }
 
 
-def test_mistakes_are_named_before_anything_is_made(monkeypatch, capsys, tmp_path) -> None:
+def test_mistakes_are_named_before_anything_is_made(call_script, capsys, tmp_path) -> None:
     folder = tmp_path / "probe"
     for argument, answer in (
         ("probes=state,dynamic", "expected some of state"),
@@ -84,30 +75,40 @@ def test_mistakes_are_named_before_anything_is_made(monkeypatch, capsys, tmp_pat
         ("task=cartpole-swingup,walker-wlk", "walker-walk"),
         ("encoder=random,pretrained", "encoder.source"),
         ("run=a,b", "give run one value"),
+        ("encoder.vit.image_size=32", "add env.render.height=32 env.render.width=32"),
         ("rollouts.policies=[noise,export]", "expected some of random"),
     ):
-        assert call("probe", f"folder={folder}", argument, monkeypatch=monkeypatch) == 2
+        assert call_script("probe", f"folder={folder}", argument) == 2
         errors = capsys.readouterr().err.strip().splitlines()
         assert len(errors) == 1 and answer in errors[0], errors
     assert not folder.exists()
 
 
-def test_a_cell_that_fails_leaves_the_others(monkeypatch, capsys, tmp_path) -> None:
+def test_an_untrained_teacher_is_warned_of_once(capsys) -> None:
+    config = cli.compose(CompareConfig, GROUPS, ["encoder=internvideo2"])
+    assemble._warn_of_untrained_teacher.cache_clear()  # another test of this process may have been told
+    for _ in range(2):  # as comparing does: once to see that it can be made, once to train it
+        encoder = make_encoder(config.encoder, 1, 1)
+        assemble.prepare_encoder(config, encoder, ("a pole hanging", "a pole standing"), torch.device("cpu"))
+    assert capsys.readouterr().out.count("matches an untrained network") == 1
+
+
+def test_a_cell_that_fails_leaves_the_others(call_script, capsys, tmp_path) -> None:
     out = tmp_path / "rows.json"
     grid = ("task=cartpole-swingup", "encoder=vjepa,random", "probes=state", f"folder={tmp_path}", f"out={out}")
     collapse = ("pretrain.min_effective_rank=1000",)
-    assert call("probe", *grid, *SMALL, *collapse, monkeypatch=monkeypatch) == 1
+    assert call_script("probe", *grid, *SMALL, *collapse) == 1
     errors = capsys.readouterr().err
     assert "failed: vjepa, cartpole-swingup, 1: The encoder has collapsed" in errors and "1 of 2 failed" in errors
     assert {row["encoder"] for row in json.loads(out.read_text())} == {"random"}
 
 
-def test_variants_and_seeds_are_told_apart(monkeypatch, capsys, tmp_path) -> None:
+def test_variants_and_seeds_are_told_apart(call_script, capsys, tmp_path) -> None:
     out = tmp_path / "rows.json"
     grid = ("task=cartpole-swingup", "encoder=vjepa", "encoder.jepa_coef=0,1", "seed=1,2")
     few = ("rollouts.policies=[noise]", "rollouts.episodes=2", "pretrain.tflop=0.012", "probes=state")
     arguments = (*grid, *SMALL, *few, f"folder={tmp_path}", f"out={out}")
-    assert call("probe", *arguments, monkeypatch=monkeypatch) == 0, capsys.readouterr().err
+    assert call_script("probe", *arguments) == 0, capsys.readouterr().err
     rows = json.loads(out.read_text())
     cells = {(row["task"], row["variant"], row["seed"]) for row in rows}
     assert len(cells) == 4 and {variant for _, variant, _ in cells} == {"jepa_coef=0", "jepa_coef=1"}
@@ -142,28 +143,27 @@ def test_seeds_and_tasks_by_hand() -> None:
 
 
 @pytest.fixture(scope="module")
-def rollouts(tmp_path_factory) -> Rollouts:
+def rollouts(call_script, tmp_path_factory) -> Rollouts:
     file = tmp_path_factory.mktemp("rollouts") / "reacher.safetensors"
     few = ("rollouts.policies=[random,noise]", "rollouts.episodes=4", "rollouts.decisions=6")
-    with pytest.MonkeyPatch.context() as patch:
-        assert call("rollouts", "task=reacher-easy", f"out={file}", *few, monkeypatch=patch) == 0
-        assert call("rollouts", "task=reacher-easy", f"out={file}", *few, monkeypatch=patch) == 2  # never overwritten
+    assert call_script("rollouts", "task=reacher-easy", f"out={file}", *few) == 0
+    assert call_script("rollouts", "task=reacher-easy", f"out={file}", *few) == 2  # never overwritten
     return Rollouts.load(file)
 
 
-def test_features_of_principal_components_are_not_taken_for_collapsed(monkeypatch, capsys, tmp_path) -> None:
+def test_features_of_principal_components_are_not_taken_for_collapsed(call_script, capsys, tmp_path) -> None:
     one = ("task=cartpole-swingup", "encoder=videomae", "probes=state", f"folder={tmp_path}")
     watched = ("pretrain.log_every=1", "pretrain.min_effective_rank=1.5")
-    assert call("probe", *one, *SMALL, *watched, monkeypatch=monkeypatch) == 0, capsys.readouterr().err
+    assert call_script("probe", *one, *SMALL, *watched) == 0, capsys.readouterr().err
 
 
-def test_rollouts_are_of_the_worlds_that_the_config_describes(monkeypatch, capsys, tmp_path) -> None:
+def test_rollouts_are_of_the_worlds_that_the_config_describes(call_script, capsys, tmp_path) -> None:
     few = ("task=reacher-easy", "rollouts.policies=[random]", "rollouts.episodes=4", "rollouts.decisions=2")
     file = tmp_path / "coloured.safetensors"
-    assert call("rollouts", *few, f"out={file}", "env.randomize.colors=0.5", monkeypatch=monkeypatch) == 0
+    assert call_script("rollouts", *few, f"out={file}", "env.randomize.colors=0.5") == 0
     corners = Rollouts.load(file).pixels[:, 0, :, 0, 0]  # (E, 3): the table, at the edge of the first picture
     assert len(corners.unique(dim=0)) == 4, "each world should have its own colour"
-    assert call("rollouts", *few, f"out={tmp_path / 'b'}", "env.backend=dm_control", monkeypatch=monkeypatch) == 2
+    assert call_script("rollouts", *few, f"out={tmp_path / 'b'}", "env.backend=dm_control") == 2
     assert "needs the worlds of env.backend=warp" in capsys.readouterr().err
 
 

@@ -210,3 +210,9 @@ def test_ball_starts_free_of_the_cup_by_mujocos_own_contacts():
         contacts.append(reference.physics.data.ncon > 0)
     assert 0 < sum(contacts) < len(contacts)
     assert task.touches_cup(ball).tolist() == contacts
+
+
+def test_worlds_have_the_room_that_their_task_asks_for() -> None:
+    pair = Pair("stacker-stack_4", 2)
+    assert pair.sim.room["max_constraints"] == pair.task.max_constraints == 160
+    pair.close()

@@ -198,6 +198,14 @@ def test_worlds_are_those_of_the_config() -> None:
     assert not next(cramped.pairs(fallen, torch.zeros(2, STEPS, 6), AT, ("vanish",)))[1].differs.any()  # no room
 
 
+def test_worlds_have_the_room_that_their_task_asks_for() -> None:
+    def room(**given: int) -> int:
+        return Stage("stacker-stack_4", 1, "cpu", RenderConfig(), 1, **given)._sim("").room["max_constraints"]
+
+    assert room() == TASKS["stacker-stack_4"]().max_constraints == 160
+    assert room(max_constraints=90) == 90
+
+
 def test_worlds_that_differ_differ_alike_in_both_movies() -> None:
     _, start, action = cartpole()
     looks = RandomizeConfig(colors=0.5, friction=0.3, latency=2, background="noise")
