@@ -320,7 +320,6 @@ def test_every_violation_says_how_many_pairs_there_are(tmp_path) -> None:
         config=ProbeConfig(steps=20, hidden=16, resamples=20),
         in_view=True,
         movies=6,
-        render=render,
         device=torch.device("cpu"),
         folder=tmp_path,
         env=config.env,
