@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import ks_2samp
 
 from envs.dm_control import suite
-from envs.parity_pictures import Pictures, moving_picture_error, picture_error, pictures
+from envs.parity_pictures import LOOK, Pictures, moving_picture_error, picture_error, pictures, showing_what_moves
 from envs.parity_states import Pair, copy_world, random_states
 from envs.tasks import TASKS
 
@@ -54,17 +54,19 @@ def compare(name: str, sizes: Sizes) -> tuple[dict[str, Any], Pictures | None]:
     Returns:
         `task`, `reward_error`, `observation_error`, `physics_error` (all of them the largest of any state),
         `physics_share` (of the states that keep the bound), `reset_p_value`, `picture_error`, `moving_picture_error`
-        (None without a GL library, the second also if nothing that moves is in view), `equal`, and `why` it is not.
+        (None without a GL library, the second also if nothing that moves is in view), `moving_camera` (by which the
+        second was found; None without a GL library), `equal`, and `why` it is not.
         What could not be compared is not equal. A task of dm_control's that is not in `TASKS` has no figures.
     """
     if name not in TASKS:
         figures = ("reward_error", "observation_error", "physics_error", "physics_share", "reset_p_value")
-        nothing = dict.fromkeys((*figures, "picture_error", "moving_picture_error"))
+        nothing = dict.fromkeys((*figures, "picture_error", "moving_picture_error", "moving_camera"))
         return {"task": name} | nothing | {"equal": False, "why": "missing"}, None
     pair = Pair(name, sizes.states)
     random_states(pair)
     drawn = pictures(pair, sizes.pictures)
-    look, different_look = compare_pictures(drawn)
+    close, camera = _close(pair, sizes.pictures, drawn)
+    look, different_look = compare_pictures(drawn, close)
     step = compare_step(pair)
     p_value = reset_p_value(pair, sizes.resets)
     pair.close()
@@ -83,18 +85,33 @@ def compare(name: str, sizes: Sizes) -> tuple[dict[str, Any], Pictures | None]:
         "physics_share": step.physics_share,
         "reset_p_value": p_value,
         **look,
+        "moving_camera": camera,
         "equal": not why,
         "why": "; ".join(why),
     }
     return row, drawn
 
 
-def compare_pictures(drawn: Pictures) -> tuple[dict[str, float | None], list[str]]:
-    """`picture_error` and `moving_picture_error`, and what of the pictures is not equal, or not known to be."""
-    if drawn.theirs is None or drawn.moving is None:
+def _close(pair: Pair, count: int, drawn: Pictures) -> tuple[Pictures, str | None]:
+    """Views that show enough of what moves, and their camera's name: those drawn already where they do."""
+    if drawn.theirs is None:
+        return drawn, None
+    render = showing_what_moves(pair, count)
+    close = drawn if render is LOOK else pictures(pair, count, render)
+    return close, pair.task.model.camera(render.camera).name or str(render.camera)
+
+
+def compare_pictures(drawn: Pictures, close: Pictures) -> tuple[dict[str, float | None], list[str]]:
+    """`picture_error` and `moving_picture_error`, and what of the pictures is not equal, or not known to be.
+
+    Args:
+        drawn: what is compared as a whole.
+        close: what moves is compared in these, which may be of another camera.
+    """
+    if drawn.theirs is None or close.theirs is None or close.moving is None:
         return {"picture_error": None, "moving_picture_error": None}, ["pictures not compared"]
     whole = picture_error(drawn.ours, drawn.theirs)
-    moving = moving_picture_error(drawn.ours, drawn.theirs, drawn.moving)
+    moving = moving_picture_error(close.ours, close.theirs, close.moving)
     wrong = {
         "picture": whole > PICTURE_BOUND,
         "picture of what moves": moving is not None and moving > MOVING_PICTURE_BOUND,

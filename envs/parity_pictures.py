@@ -6,6 +6,7 @@ What moves may be one pixel in a hundred: a picture without it is nearly as clos
 # pyright: reportAttributeAccessIssue=false
 # (mujoco is compiled and brings no types)
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import mujoco
@@ -22,10 +23,12 @@ LEAST_PIXELS = 12
 """Pixels on which one thing that moves must show to be compared by itself: of fewer most are edges."""
 LEAST_IN_VIEW = 4
 """Pixels on which all that moves must show, or the picture shows nothing of it; point_mass's ball takes six to ten."""
+ENOUGH_PIXELS = 80
+"""Pixels that what moves takes up, on average, in the views of a camera that shows enough of it."""
 
 
 class Pictures(NamedTuple):
-    """The first camera's views of some worlds."""
+    """One camera's views of some worlds."""
 
     ours: np.ndarray
     """Drawn here, uint8 (count, 3, H, W)."""
@@ -50,6 +53,25 @@ def pictures(pair: Pair, count: int, render: RenderConfig = LOOK) -> Pictures:
             raise
         return Pictures(ours, None, None)
     return Pictures(ours, np.stack(theirs), np.stack(moving))
+
+
+def showing_what_moves(pair: Pair, count: int, render: RenderConfig = LOOK) -> RenderConfig:
+    """`render` through a camera that shows enough of what moves in `count` of the worlds.
+
+    That is its first camera where this one does, as an agent sees through it; else the one that shows most.
+
+    Raises:
+        ValueError: there is no GL library.
+    """
+    placed, shown = _placed(pair), dict.fromkeys(range(pair.task.model.ncam), 0)
+    for world in _spread(pair, count):
+        copy_world(pair, world)
+        for camera in shown:
+            shown[camera] += int((_what_moves(pair, placed, replace(render, camera=camera)) >= 0).sum())
+    first = find_cameras(pair.task.model, render.views)[0]
+    if shown[first] >= ENOUGH_PIXELS * count:
+        return render
+    return replace(render, camera=max(shown, key=lambda camera: shown[camera]))
 
 
 def _spread(pair: Pair, count: int) -> list[int]:

@@ -23,12 +23,15 @@ from envs.parity import (
     reset_p_value,
 )
 from envs.parity_pictures import (
+    ENOUGH_PIXELS,
     LEAST_IN_VIEW,
     LEAST_PIXELS,
+    LOOK,
     Pictures,
     moving_picture_error,
     picture_error,
     pictures,
+    showing_what_moves,
 )
 from envs.parity_states import Pair, random_states
 from envs.view import moving_geoms
@@ -148,7 +151,7 @@ def test_pictures_are_dm_controls(name):
     random_states(pair, STEPS)
     found = drawn(pair)
     pair.close()
-    figures, why = compare_pictures(found)
+    figures, why = compare_pictures(found, found)
     assert why == LOOKS_DIFFERENT.get(name, []), figures
     assert found.moving.max() >= 0
     turned = found._replace(theirs=found.theirs[::-1], moving=found.moving[::-1])
@@ -164,7 +167,7 @@ def test_a_body_that_is_not_drawn_shows_though_the_whole_picture_hardly_changes(
         pair.task.model.geom_pos[geom] += 1e3
     without = drawn(pair)
     pair.close()
-    figures, why = compare_pictures(without)
+    figures, why = compare_pictures(without, without)
     assert figures["picture_error"] <= PICTURE_BOUND
     assert why == ["picture of what moves"] and figures["moving_picture_error"] > 2 * MOVING_PICTURE_BOUND
 
@@ -177,15 +180,38 @@ def test_a_target_that_is_elsewhere_shows():
     pair.sim.data("geom_xpos")[:, target, 0] += 0.05  # metres; it is as wide, and the finger a fifth of that
     moved = drawn(pair)
     pair.close()
-    assert not compare_pictures(before)[1]
-    assert "picture of what moves" in compare_pictures(before._replace(ours=moved.ours))[1]
+    moved = before._replace(ours=moved.ours)
+    assert not compare_pictures(before, before)[1]
+    assert "picture of what moves" in compare_pictures(moved, moved)[1]
+
+
+def test_a_limb_is_looked_for_by_a_camera_that_shows_it():
+    pair = Pair("quadruped-walk", 8)
+    random_states(pair, STEPS)
+    first = drawn(pair)
+    assert (first.moving >= 0).sum() < 2 * ENOUGH_PIXELS
+    closer = showing_what_moves(pair, 2)
+    pair.task.model.geom_pos[pair.task.model.geom("shin_front_left").id] += 1e3
+    without = pictures(pair, 2, closer)
+    pair.close()
+    assert (without.moving >= 0).sum() > 10 * (first.moving >= 0).sum()
+    assert compare_pictures(first, without)[1] == ["picture of what moves"]
+
+
+def test_the_first_camera_is_the_one_where_it_shows_enough():
+    pair = Pair("walker-walk", 8)
+    random_states(pair, STEPS)
+    drawn(pair)
+    assert showing_what_moves(pair, 2) is LOOK
+    pair.close()
 
 
 def test_errors_of_pictures_by_hand():
     ours, theirs = np.zeros((2, 2, 3, 8, 8), np.uint8)
     moving = np.full((2, 8, 8), -1)
     assert moving_picture_error(ours, theirs, moving) is None
-    assert compare_pictures(Pictures(ours, theirs, moving))[1] == ["nothing that moves in view"]
+    empty = Pictures(ours, theirs, moving)
+    assert compare_pictures(empty, empty)[1] == ["nothing that moves in view"]
     theirs[0, :, :4] = 60  # half of the first picture, of which this moves:
     moving[0, :2], moving[0, 3:5], moving[0, 7, :2] = 3, 5, 6
     assert picture_error(ours, theirs) == 30
