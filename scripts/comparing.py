@@ -167,10 +167,18 @@ def pretrained(config: RunConfig, rollouts: Rollouts, path: Path) -> tuple[Encod
 
     An encoder without an objective is only fitted, and has no costs. The checkpoint `path` is continued if it is
     there.
+
+    Raises:
+        ValueError: the encoder reads text, and the rollouts have none.
     """
     device = cli.check_device(config.device)
     torch.manual_seed(config.seed)
     encoder = make_encoder(config.encoder, rollouts.action.shape[-1], rollouts.state.shape[-1]).to(device).eval()
+    if encoder.reads_text and not (rollouts.behaviour >= 0).any():
+        raise ValueError(
+            f"encoder={choice(config, 'encoder')} reads text, and no sentence holds in any of these rollouts: choose an "
+            "encoder that reads none, or longer rollouts."
+        )
     prepare_encoder(config, encoder, rollouts.facts.behaviours, device)
     pretrainer = Pretrainer(config.pretrain, encoder) if encoder.has_objective else None
     costs, trained = {}, False

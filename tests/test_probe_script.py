@@ -1,6 +1,7 @@
 """Encoders probed side by side, as a user does it: rollouts, pretraining, every suite, and going on from there."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 import assemble
 import cli
 from assemble import GROUPS
-from comparing import CompareConfig
+from comparing import CompareConfig, pretrained
 from corpus import RolloutConfig, Rollouts
 from encoders import make_encoder
 from probing import over_seeds, over_tasks, print_comparison
@@ -165,6 +166,14 @@ def test_rollouts_are_of_the_worlds_that_the_config_describes(call_script, capsy
     assert len(corners.unique(dim=0)) == 4, "each world should have its own colour"
     assert call_script("rollouts", *few, f"out={tmp_path / 'b'}", "env.backend=dm_control") == 2
     assert "needs the worlds of env.backend=warp" in capsys.readouterr().err
+
+
+def test_text_is_not_learned_from_rollouts_without_any(rollouts, tmp_path) -> None:
+    silent = replace(rollouts, behaviour=torch.full_like(rollouts.behaviour, -1))
+    config = cli.compose(CompareConfig, GROUPS, [*SMALL, "task=reacher-easy", "encoder=internvideo"])
+    with pytest.raises(ValueError, match="encoder=internvideo reads text, and no sentence holds"):
+        pretrained(config, silent, tmp_path / "encoder.pt")
+    pretrained(config, rollouts, tmp_path / "encoder.pt")
 
 
 def test_rollouts_hold_what_was_asked_for(rollouts) -> None:
