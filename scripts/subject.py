@@ -45,6 +45,12 @@ class Subject:
             self._encoded[id(rollouts)] = torch.stack(rows)
         return self._encoded[id(rollouts)]
 
+    def features_at(self, rollouts: Rollouts, episode: Tensor, step: Tensor) -> Tensor:
+        """Features of some frames, (N, D) float32; only these are encoded, unless every frame has been before."""
+        if id(rollouts) in self._encoded:
+            return self.features(rollouts)[episode, step].float()
+        return self.read(self.encoder, rollouts, episode, step).float()
+
     @torch.no_grad()
     def read(self, what: Callable[[Tensor], Tensor], rollouts: Rollouts, episode: Tensor, step: Tensor) -> Tensor:
         """What an encoder says of the clips that end at `step` of `episode`, float16 on the device."""
@@ -92,7 +98,7 @@ class Drawn:
     @cached_property
     def features(self) -> Tensor:
         """(N, D) float32."""
-        return self.subject.features(self.rollouts)[self.episode, self.step].float()
+        return self.subject.features_at(self.rollouts, self.episode, self.step)
 
     @cached_property
     def tokens(self) -> Tensor:
