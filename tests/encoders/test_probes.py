@@ -20,7 +20,7 @@ from encoders.probes.anomaly import (
     surprise,
     surprise_across,
 )
-from encoders.probes.attentive import attentive_predictions
+from encoders.probes.attentive import AttentivePool, attentive_predictions
 from encoders.probes.bootstrap import bootstrap, weighted_mean
 from encoders.probes.dynamics import Components, fit_predictor, prediction_errors, unroll
 from encoders.probes.frontend import Captioner, export_tokens, fit_captioner, token_positions
@@ -86,6 +86,18 @@ def test_the_attentive_probe_finds_a_planted_token() -> None:
     label, test_label = (y[:, 0] > 0).long(), (test_y[:, 0] > 0).long()
     logits = attentive_predictions(CONFIG, x, label, test_x, classes=2)
     assert correct(logits, test_label).mean() > 0.9
+
+
+def test_attention_is_torchs() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randn(5, 12, 8)
+    pool = AttentivePool(tokens, 16)
+    with torch.no_grad():
+        pool.query.mul_(100)  # sharp enough to look somewhere
+    x = pool.squeeze((tokens - pool.mean) / pool.std) + pool.positions
+    key, value = pool.key_value(x).unflatten(-1, (2, 4, -1)).permute(2, 0, 3, 1, 4)
+    seen = torch.nn.functional.scaled_dot_product_attention(pool.query.expand(5, -1, -1, -1), key, value)
+    torch.testing.assert_close(pool(tokens), pool.out(seen.flatten(1)), rtol=1e-4, atol=1e-5)
 
 
 def test_the_attentive_probe_reads_places_of_tokens_that_do_not_hold_them() -> None:
