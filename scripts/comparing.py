@@ -176,8 +176,8 @@ def pretrained(config: RunConfig, rollouts: Rollouts, path: Path) -> tuple[Encod
     encoder = make_encoder(config.encoder, rollouts.action.shape[-1], rollouts.state.shape[-1]).to(device).eval()
     if encoder.reads_text and not (rollouts.behaviour >= 0).any():
         raise ValueError(
-            f"encoder={choice(config, 'encoder')} reads text, and no sentence holds in any of these rollouts: choose an "
-            "encoder that reads none, or longer rollouts."
+            f"encoder={choice(config, 'encoder')} reads text, and no sentence holds in any of these rollouts: choose "
+            "an encoder that reads none, or longer rollouts."
         )
     prepare_encoder(config, encoder, rollouts.facts.behaviours, device)
     pretrainer = Pretrainer(config.pretrain, encoder) if encoder.has_objective else None
