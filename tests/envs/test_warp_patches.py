@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from envs.cameras import RenderConfig
 from envs.warp_sim import WarpSim
 
 _CAPSULE = """
@@ -73,3 +74,28 @@ def test_capsules_that_cross_part_as_in_mujoco(place: tuple[float, ...]) -> None
     assert data.ncon, "the capsules should touch"
     assert np.abs(data.qvel - before).max() > 1e-3, "and push each other"
     np.testing.assert_allclose(sim.qvel[0].numpy(), data.qvel, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "kind, size, pixels",
+    [  # of a picture that is 2 cm wide and high, 64 pixels each
+        ("sphere", ".005", np.pi * 16**2),
+        ("ellipsoid", ".005 .002 .0025", np.pi * 16 * 8),
+        ("capsule", ".0025 .00375", 16 * 24 + np.pi * 8**2),
+        ("cylinder", ".005 .004", 32 * 25.6),
+    ],
+)
+def test_small_round_things_far_away_are_whole(kind: str, size: str, pixels: float) -> None:
+    model = mujoco.MjModel.from_xml_string(
+        f"""<mujoco><worldbody>
+        <camera pos="0 -16 0" xyaxes="1 0 0 0 0 1" fovy="{np.degrees(2 * np.arctan(0.01 / 16))}"/>
+        <geom type="{kind}" size="{size}"/>
+        </worldbody></mujoco>"""
+    )
+    sim = WarpSim(model, 1, render=RenderConfig(64, 64), draw=("segmentation", "depth"))
+    sim.forward()
+    seen = sim.pictures()
+    shown = seen["segmentation"][0, 0] == 0
+    assert float(shown.sum()) == pytest.approx(pixels, rel=0.05)
+    nearest = 16 - float(size.split()[1 if kind == "ellipsoid" else 0])
+    assert seen["depth"][0, 0, 32, 32] == pytest.approx(nearest, abs=1e-4)
