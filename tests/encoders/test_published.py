@@ -242,7 +242,7 @@ def test_internvideo2(tmp_path, stage, prefix, under):
     clip = torch.randn(8, 3, 224, 224)
     table = state["pos_embed"][0]
     expected = plain_internvideo2(state, clip, table[0], table[1:])
-    torch.testing.assert_close(model(clip[None])[0], expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(model(clip[None])[0], expected, atol=5e-4, rtol=1e-4)
 
 
 @torch.no_grad()
