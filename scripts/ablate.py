@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import cli
+
 from assemble import GROUPS, RunConfig
 from cells import Axes, Cell, combinations, confined, make_cells, read_axes
 from launch import ClusterConfig, check_cluster, run_here, run_on_cluster

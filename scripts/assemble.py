@@ -6,9 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import cli
+
 import torch
 
-import cli
 from agents import AGENTS, make_agent
 from agents.checkpoint import fitting, load_checkpoint
 from agents.collector import Collector, Eyes

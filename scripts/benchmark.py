@@ -10,9 +10,10 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
+import cli
+
 import torch
 
-import cli
 from assemble import GROUPS, RunConfig
 from benchmark_agent import agent_rows
 from benchmark_encoder import encoder_rows

@@ -33,6 +33,11 @@ from composing import Groups
 if TYPE_CHECKING:
     import torch
 
+# torch's threads wait for work by spinning, for milliseconds, which keeps a core from whoever else needs it: from the
+# threads that draw pictures, and on a laptop from all that runs beside. The runtime reads this when torch is imported,
+# so scripts import this module first (results/environments.md has what it is worth).
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 PRESETS = Path(__file__).parent / "config" / "preset"
 
 

@@ -5,10 +5,11 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cli
+
 import torch
 from torch import Tensor
 
-import cli
 from agents.checkpoint import fitting, load_checkpoint
 from agents.replay import Replay
 from assemble import GROUPS, TrainConfig, check_picture_size

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cli
+
 import torch
 from torch import Tensor
 
-import cli
 from agents.checkpoint import fitting, load_checkpoint, save_checkpoint
 from assemble import GROUPS, RunConfig, check_picture_size, choice, load_parts, prepare_encoder
 from corpus import RolloutConfig, Rollouts

@@ -12,9 +12,10 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+import cli
+
 import torch
 
-import cli
 from envs import TASKS, WarpEnv, make_env, make_task
 from rows import check_out, print_table, with_list, write_rows
 from run_folder import stage_bar

@@ -12,10 +12,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import cli
+
 import numpy as np
 import torch
 
-import cli
 from assemble import GROUPS, Parts, RunConfig, checkpoint_of, choice, load_parts
 from rows import check_out, write_rows
 from run_folder import progress_bar

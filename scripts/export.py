@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cli
+
 import torch
 
-import cli
 import composing
 from encoders.export import push_to_hub, save_pretrained
 from encoders.video import VideoEncoder

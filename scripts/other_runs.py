@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cli
+
 import torch
 
-import cli
 import composing
 import schema
 from agents.checkpoint import fitting, load_checkpoint

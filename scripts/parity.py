@@ -17,10 +17,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import cli
+
 import numpy as np
 from PIL import Image, ImageDraw
 
-import cli
 from rows import check_out, print_table, with_list, write_rows
 from run_folder import stage_bar
 

@@ -15,10 +15,11 @@ import os
 import time
 from dataclasses import dataclass, field
 
+import cli
+
 import torch
 
 import assemble
-import cli
 from assemble import GROUPS, TrainConfig, choice
 from encoders.clips import ClipConfig
 from pretraining import Memory, goes_on, pretrain_on_data, print_throughput, write_summary

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cli
+
 import torch
 from torch import Tensor, distributed
 
 import assemble
-import cli
 from agents.checkpoint import fitting, load_checkpoint, save_checkpoint
 from agents.replay import Replay
 from assemble import GROUPS, TrainConfig, choice

@@ -20,9 +20,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import cli
+
 import torch
 
-import cli
 from agents.checkpoint import fitting
 from agents.replay import Replay
 from assemble import GROUPS, checkpoint_of, choice, load_parts

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cli
+
 import corpus
 from assemble import GROUPS, RunConfig, checkpoint_of
 from corpus import RolloutConfig, Rollouts

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import cli
+
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-import cli
 from assemble import GROUPS, TrainConfig, choice
 
 OWN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints", "summary.json")

@@ -8,10 +8,11 @@ python scripts/train.py resume=runs/demo
 import time
 from pathlib import Path
 
+import cli
+
 import torch
 
 import assemble
-import cli
 import finish
 from assemble import GROUPS, TrainConfig
 from run_folder import MetricsLog, find_run, progress_bar, start_run

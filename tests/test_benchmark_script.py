@@ -2,12 +2,13 @@
 
 import time
 
+import cli
+
 import pytest
 import torch
 from dm_control.suite import pendulum as reference
 
 import benchmark_env
-import cli
 from assemble import GROUPS, RunConfig
 from benchmark_env import env_rows, estimate, whole_episode
 from envs import TASKS

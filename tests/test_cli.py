@@ -8,9 +8,10 @@ from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import cli
+
 import pytest
 
-import cli
 import schema
 
 

@@ -2,9 +2,12 @@
 
 import ast
 import importlib.util
+import os
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,21 @@ def test_shared_modules_of_scripts_hide_no_library() -> None:
     for file in sources("scripts"):
         if file.stem in {"cli", "composing", "schema", "usage"}:
             assert file.stem not in sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("script", [file.stem for file in sources("scripts") if "__main__" in file.read_text()])
+def test_scripts_import_what_says_how_threads_wait_before_torch(script: str) -> None:
+    before = takewhile(lambda name: name != "cli", imported(ROOT / "scripts" / f"{script}.py"))
+    assert set(before) <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize(("told", "answer"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+def test_how_threads_wait_is_said_before_torch_is_imported(told: dict, answer: str) -> None:
+    say = "import cli, os, sys; print('torch' in sys.modules, os.environ['GOMP_SPINCOUNT'])"
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | told
+    command = [sys.executable, "-c", say]
+    ran = subprocess.run(command, cwd=ROOT / "scripts", env=environment, capture_output=True, text=True)
+    assert ran.stdout.split() == ["False", answer], ran
 
 
 @pytest.mark.parametrize("package", sorted(PACKAGES))

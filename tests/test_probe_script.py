@@ -3,16 +3,18 @@
 import json
 from dataclasses import replace
 
+import cli
+
 import pytest
 import torch
 
 import assemble
-import cli
 from assemble import GROUPS
 from comparing import CompareConfig, pretrained
 from corpus import RolloutConfig, Rollouts
 from encoders import make_encoder
 from probing import over_seeds, over_tasks, print_comparison
+from subject import Subject
 from viz.probes import write_probes
 
 pytestmark = pytest.mark.timeout(600)
@@ -174,6 +176,22 @@ def test_text_is_not_learned_from_rollouts_without_any(rollouts, tmp_path) -> No
     with pytest.raises(ValueError, match="encoder=internvideo reads text, and no sentence holds"):
         pretrained(config, silent, tmp_path / "encoder.pt")
     pretrained(config, rollouts, tmp_path / "encoder.pt")
+
+
+def test_only_the_frames_that_are_asked_for_are_encoded(rollouts, tmp_path) -> None:
+    config = cli.compose(CompareConfig, GROUPS, ["task=reacher-easy", "encoder=random"])
+    encoder, read = make_encoder(config.encoder, 2, 1), []
+    encoder.register_forward_hook(lambda module, clips, features: read.append(len(features)))
+    common = {"in_view": False, "movies": 0, "device": torch.device("cpu"), "folder": tmp_path, "env": config.env}
+    subject = Subject(encoder, "reacher-easy", rollouts, rollouts, {}, config.probe, **common)
+    frames = torch.tensor([0, 5, 7]), torch.tensor([6, 0, 3])
+    alone = subject.features_at(rollouts, *frames)
+    assert sum(read) == 3
+    every = subject.features(rollouts)
+    assert every.shape[:2] == (8, 7) and sum(read) == 3 + 8 * 7
+    torch.testing.assert_close(every[frames].float(), alone, rtol=1e-2, atol=1e-3)  # float16, in other batches
+    assert len({tuple(row) for row in alone.tolist()}) == 3
+    assert torch.equal(subject.features_at(rollouts, *frames), every[frames].float()) and sum(read) == 3 + 8 * 7
 
 
 def test_rollouts_hold_what_was_asked_for(rollouts) -> None:

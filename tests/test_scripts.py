@@ -9,10 +9,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cli
+
 import pytest
 import torch
 
-import cli
 from agents.checkpoint import load_checkpoint
 from assemble import GROUPS, TrainConfig
 from encoders import Encoder, make_encoder
