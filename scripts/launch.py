@@ -89,9 +89,8 @@ def _start(cell: Cell, log: IO[bytes], environment: dict[str, str]) -> subproces
 def _environment(device: str, slot: int, jobs: int) -> dict[str, str]:
     """This process' environment with a share of the threads and, of several GPUs, with one."""
     environment = dict(os.environ)
-    threads = str(max(1, len(os.sched_getaffinity(0)) // jobs))
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        environment.setdefault(name, threads)
+    # MKL, and with it torch, goes by this as well, unless MKL_NUM_THREADS says otherwise.
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // jobs)))
     if device == "cuda":
         visible = environment.get("CUDA_VISIBLE_DEVICES")
         gpus = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]

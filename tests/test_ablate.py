@@ -207,6 +207,14 @@ def test_a_cell_that_fails_does_not_stop_the_others(stand_ins: dict[str, Cell]) 
     assert (stand_ins["good"].folder / "threads").read_text() == str(share)
 
 
+@pytest.mark.parametrize(("told", "threads"), [({"OMP_NUM_THREADS": "1"}, "1"), ({}, None)])
+def test_threads_that_the_user_chose_are_kept(monkeypatch: pytest.MonkeyPatch, told: dict, threads: str | None) -> None:
+    monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if "NUM_THREADS" not in k} | told)
+    count = [sys.executable, "-c", "import torch; print(torch.get_num_threads())"]
+    ran = subprocess.run(count, env=launch._environment("cpu", 0, 1), capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == (threads or str(len(os.sched_getaffinity(0))))
+
+
 def test_whatever_interrupts_a_grid_stops_its_processes(stand_ins: dict[str, Cell]) -> None:
     def interrupt(cell: Cell) -> None:
         raise KeyboardInterrupt
