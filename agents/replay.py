@@ -113,7 +113,9 @@ class Replay:
 
     # ---- reading ----
 
-    def sample(self, batch_size: int, steps: int, keys: tuple[str, ...], clip_frames: int = 0) -> TensorDict:
+    def sample(
+        self, batch_size: int, steps: int, keys: tuple[str, ...], clip_frames: int = 0, in_order: bool = False
+    ) -> TensorDict:
         """Draws sequences of `steps` transitions uniformly over those that lie in one episode.
 
         Args:
@@ -123,6 +125,7 @@ class Replay:
             clip_frames: if not 0, also `frames`: the `clip_frames` - 1 frames before the first observation and
                 all T + 1 from there, uint8 (B, clip_frames + T, 3, H, W). Before an episode's first frame that
                 frame is repeated.
+            in_order: whether they come in order of worlds and time, not as they were drawn.
 
         Returns:
             a TensorDict with batch (B,): `action` (B, T, A), `reward` (B, T), `terminated` (B, T) and the rest.
@@ -131,6 +134,9 @@ class Replay:
             ValueError: no stored episode is as long as that.
         """
         world, first = self._starts(batch_size, steps)
+        if in_order:
+            order = (world * (int(self._written.max()) + 1) + first).argsort()
+            world, first = world[order], first[order]
         when = first[:, None] + torch.arange(steps + 1, device=self.device)  # (B, T + 1)
         index = self._offset[world][:, None] + when % self.rows
         data = self._data

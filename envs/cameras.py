@@ -181,3 +181,13 @@ def find_cameras(model: mujoco.MjModel, views: tuple[int | str, ...]) -> list[in
             nearest = difflib.get_close_matches(str(index), names, n=1, cutoff=0.0)[0]
             raise ValueError(f"The model has no camera {index!r}. Nearest: {nearest}. Its cameras: {', '.join(names)}.")
     return [int(index) for index in found]
+
+
+def aimed_cameras(model: mujoco.MjModel, views: tuple[int | str, ...]) -> list[str]:
+    """Those of these cameras, by name or number, that always look at some body."""
+    aims = (mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY, mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODYCOM)
+    return [
+        model.camera(index).name or str(index)
+        for index in find_cameras(model, views)
+        if model.cam_mode[index] in [int(aim) for aim in aims]
+    ]

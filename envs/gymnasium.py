@@ -31,11 +31,15 @@ Array = np.ndarray | torch.Tensor
 class WorldsVectorEnv(gymnasium.vector.VectorEnv):
     """Worlds of one task, with Gymnasium's interface; a step is one decision in all of them.
 
-    A world whose episode ends starts the next in the same step (`AutoresetMode.SAME_STEP`). With numpy outputs the
-    infos then hold `final_obs`, an object array of what the ended worlds showed last, and `final_info` with their
-    `return` and `length`, each beside a mask `_NAME`, as in Gymnasium's own vector environments. With torch outputs
-    these are tensors of all worlds, always there and meaningful where the mask holds, since to ask whether a world
-    has ended would wait for the device.
+    By default a world whose episode ends starts the next in the same step (`AutoresetMode.SAME_STEP`). With numpy
+    outputs the infos then hold `final_obs`, an object array of what the ended worlds showed last, and `final_info`
+    with their `return` and `length`, each beside a mask `_NAME`, as in Gymnasium's own vector environments. With torch
+    outputs these are tensors of all worlds, always there and meaningful where the mask holds, since to ask whether a
+    world has ended would wait for the device.
+
+    With `NEXT_STEP`, which many of Gymnasium's wrappers ask for, a world that has ended shows its last observation,
+    and starts the next episode in the next step, whose action it ignores and whose reward is 0; asking for that waits
+    for the device. With `DISABLED` worlds start anew by `reset(options={"reset_mask": ...})` alone.
 
     Args:
         task: as for `make_env`.
@@ -45,6 +49,7 @@ class WorldsVectorEnv(gymnasium.vector.VectorEnv):
         observations: one gives a Box, several a Dict of them; pictures are (C, K * H, W).
         action_repeat: control steps for which one action holds.
         max_episode_steps: decisions after which an episode is truncated; the task's own limit if None.
+        autoreset_mode: when a world whose episode has ended starts the next one.
         render_mode: "rgb_array" to draw at every step what `render` returns; None to draw only what is observed.
         seed, device, render, max_contacts, max_constraints, frame_skip, backend, fast_render, workers, randomize: as
             for `make_env`.
@@ -62,6 +67,7 @@ class WorldsVectorEnv(gymnasium.vector.VectorEnv):
         observations: tuple[str, ...] = ("state",),
         action_repeat: int = 1,
         max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode = AutoresetMode.SAME_STEP,
         render_mode: Literal["rgb_array"] | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -101,7 +107,7 @@ class WorldsVectorEnv(gymnasium.vector.VectorEnv):
         self.num_envs, self.render_mode = num_envs, render_mode
         self._output, self._observations = output, observations
         self.metadata = {
-            "autoreset_mode": AutoresetMode.SAME_STEP,
+            "autoreset_mode": AutoresetMode(autoreset_mode),
             "render_modes": ["rgb_array"],
             "render_fps": max(1, round(1 / self.worlds.decision_seconds)),
         }
@@ -113,6 +119,7 @@ class WorldsVectorEnv(gymnasium.vector.VectorEnv):
         self._root = self.worlds.observe()
         self._return = torch.zeros(num_envs, device=self.worlds.device)
         self._length = torch.zeros(num_envs, dtype=torch.int64, device=self.worlds.device)
+        self._waiting = torch.zeros(num_envs, dtype=torch.bool, device=self.worlds.device)  # for the next episode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode in every world, or in those of `options["reset_mask"]`, (B,) bool."""
@@ -125,6 +132,7 @@ class WorldsVectorEnv(gymnasium.vector.VectorEnv):
             if mask.shape != (self.num_envs,) or mask.dtype != torch.bool:
                 raise ValueError(f"reset_mask should be bool ({self.num_envs},), got {mask.dtype} {tuple(mask.shape)}.")
         self._root = self.worlds.reset(self.worlds.observe().set("_reset", mask[:, None]))
+        self._waiting = self._waiting & ~mask
         self._return = torch.where(mask, 0.0, self._return)
         self._length = torch.where(mask, 0, self._length)
         return self._seen(self._root), {}
@@ -138,6 +146,8 @@ class WorldsVectorEnv(gymnasium.vector.VectorEnv):
         action = torch.as_tensor(actions, dtype=torch.float32, device=self.worlds.device)
         if action.shape != self.action_space.shape:
             raise ValueError(f"Actions should be {self.action_space.shape}, got {tuple(action.shape)}.")
+        if self.metadata["autoreset_mode"] is not AutoresetMode.SAME_STEP:
+            return self._step_without_reset(action)
         stepped, following = self.worlds.step_and_maybe_reset(self._root.set("action", action))
         after, self._root = stepped["next"], following
         reward, ended, terminated, truncated = (
@@ -148,6 +158,20 @@ class WorldsVectorEnv(gymnasium.vector.VectorEnv):
         self._return = torch.where(ended, 0.0, self._return)
         self._length = torch.where(ended, 0, self._length)
         return self._seen(following), self._give(reward), self._give(terminated), self._give(truncated), infos
+
+    def _step_without_reset(self, action: torch.Tensor) -> tuple[Any, Array, Array, Array, dict[str, Any]]:
+        """A step in which worlds stay where their episodes end, and those that wait start the next one."""
+        after = self.worlds.step(self._root.set("action", action))["next"]
+        reward, terminated, truncated = (after[name].squeeze(-1) for name in ("reward", "terminated", "truncated"))
+        self._root = self.worlds.observe()
+        if self.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP:
+            waiting = self._waiting
+            reward = torch.where(waiting, 0.0, reward)
+            terminated, truncated = terminated & ~waiting, truncated & ~waiting
+            self._waiting = terminated | truncated
+            if waiting.any():
+                self._root = self.worlds.reset(self._root.set("_reset", waiting[:, None]))
+        return self._seen(self._root), self._give(reward), self._give(terminated), self._give(truncated), {}
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """What every world shows now, uint8 (K * H, W, 3) each; None without `render_mode`."""

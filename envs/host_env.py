@@ -87,7 +87,7 @@ class HostEnv(Worlds):
     # ---- torchrl ----
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        action = tensordict.get("action").cpu()  # (B, A)
+        action = tensordict.get("action").detach().cpu()  # (B, A)
         check_no_nan(action)
         outcome = self._workers.step(action.clamp(self._low, self._high).numpy())
         broken = outcome.broken | ~np.isfinite(outcome.reward) | ~_finite(outcome.observation)

@@ -12,7 +12,8 @@ the softness of contacts and limits, which MuJoCo derives from the masses of the
 import difflib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -33,36 +34,39 @@ _BELOW_ONE = ("light_strength", "mass", "friction", "gain")
 
 @dataclass(frozen=True)
 class RandomizeConfig:
-    """How much worlds differ; nothing does by default. Draws are uniform up to the amounts given."""
+    """How much worlds differ; nothing does by default. Draws are uniform up to the amounts given.
+
+    A field that is None takes the preset's amount, and without a preset nothing: 0, no background.
+    """
 
     preset: str = ""
-    """Amounts for the fields left at their defaults: distracting_easy, distracting_hard, dynamics, or none if empty."""
-    colors: float = 0.0
+    """Amounts for the fields that are null: distracting_easy, distracting_hard, dynamics, or none if empty."""
+    colors: float | None = None
     """Largest change of each channel of a geom's or material's colour, of 1."""
-    textures: float = 0.0
+    textures: float | None = None
     """Share of the materials that wear one of 16 coloured patterns."""
-    light_strength: float = 0.0
+    light_strength: float | None = None
     """Largest relative change of each channel of a light's colour."""
-    light_turn: float = 0.0
+    light_turn: float | None = None
     """Largest turn of a light about each axis, in radians."""
-    light_shift: float = 0.0
+    light_shift: float | None = None
     """Largest shift of a light along each axis, in metres."""
-    camera_turn: float = 0.0
+    camera_turn: float | None = None
     """Largest turn of a camera about each of its axes, in radians."""
-    camera_shift: float = 0.0
+    camera_shift: float | None = None
     """Largest shift of a camera along each axis, as a share of the model's extent."""
-    mass: float = 0.0
+    mass: float | None = None
     """Largest relative change of each body's mass, and of its inertia with it."""
-    friction: float = 0.0
+    friction: float | None = None
     """Largest relative change of the friction in a world."""
-    gain: float = 0.0
+    gain: float | None = None
     """Largest relative change of each actuator's force; muscles keep theirs."""
-    latency: int = 0
+    latency: int | None = None
     """Most control steps by which a world's actions come late."""
-    background: str = ""
+    background: str | None = None
     """What moves behind the scene: noise, or the videos of the folder of this path; nothing if empty."""
-    background_floor: bool = True
-    """Whether the background also covers planes and height fields, which are mostly floors."""
+    background_floor: bool | None = None
+    """Whether the background also covers planes and height fields, which are mostly floors; it does if null."""
 
     def __post_init__(self) -> None:
         if self.preset and self.preset not in PRESETS:
@@ -70,7 +74,7 @@ class RandomizeConfig:
             raise ValueError(f"Unknown preset {self.preset!r}. Nearest: {nearest}. There are {', '.join(PRESETS)}.")
         for field in fields(self):
             amount = getattr(self, field.name)
-            if isinstance(amount, str):
+            if amount is None or isinstance(amount, str):
                 continue
             if amount < 0 or (field.name in _BELOW_ONE and amount >= 1) or (field.name == "textures" and amount > 1):
                 most = {"textures": " and at most 1"} | dict.fromkeys(_BELOW_ONE, " and below 1")
@@ -78,12 +82,16 @@ class RandomizeConfig:
 
     @property
     def whole(self) -> "RandomizeConfig":
-        """The amounts with the preset's put in."""
-        if not self.preset:
-            return self
-        own = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        return replace(PRESETS[self.preset], **own | {"preset": ""})
+        """The amounts with the preset's put in, and none of them None."""
+        amounts: dict[str, Any] = dict(_NOTHING)
+        for config in (PRESETS[self.preset], self) if self.preset else (self,):
+            given = ((field.name, getattr(config, field.name)) for field in fields(self))
+            amounts |= {name: amount for name, amount in given if amount is not None}
+        return RandomizeConfig(**amounts | {"preset": ""})
 
+
+_NOTHING = dict.fromkeys((field.name for field in fields(RandomizeConfig)), 0.0)
+_NOTHING |= {"preset": "", "latency": 0, "background": "", "background_floor": True}
 
 PRESETS = {
     "distracting_easy": RandomizeConfig(
@@ -142,7 +150,8 @@ class Randomizer:
     """
 
     def __init__(self, config: RandomizeConfig, sim: WarpSim, render: RenderConfig | None):
-        self._config = config = config.whole
+        whole: Any = config.whole  # none of whose fields is None
+        self._config = whole
         self._sim = sim
         model, num, device = sim.mj_model, sim.num_worlds, sim.device
         self._base = {name: sim.model(name)[:1].clone() for name in varied_fields(config, model)}  # (1, ...)
@@ -160,12 +169,12 @@ class Randomizer:
         }
         self._descends = _descendants(model).to(device)
         self._delay = torch.zeros(num, dtype=torch.int64, device=device)  # control steps
-        self._late = torch.zeros(config.latency, num, model.nu, device=device)  # controls to come, newest first
+        self._late = torch.zeros(whole.latency, num, model.nu, device=device)  # controls to come, newest first
         self._background = None
-        if config.background and render is not None:
-            self._background = make_background(config.background, num, render.height, render.width, device)
+        if whole.background and render is not None:
+            self._background = make_background(whole.background, num, render.height, render.width, device)
             self._views = len(render.views)
-            floors = np.isin(model.geom_type, [int(kind) for kind in _FLOORS]) & config.background_floor
+            floors = np.isin(model.geom_type, [int(kind) for kind in _FLOORS]) & whole.background_floor
             self._covered = torch.tensor([*floors.tolist(), True], device=device)  # the last stands for no geom: -1
 
     def reset(self, mask: torch.Tensor, generator: WorldGenerator) -> None:

@@ -6,7 +6,7 @@ import warnings
 import torch
 from tensordict import TensorDictBase
 
-from envs.cameras import PICTURES, RenderConfig
+from envs.cameras import PICTURES, RenderConfig, aimed_cameras
 from envs.devices import resolve_device
 from envs.generator import WorldGenerator
 from envs.randomize import RandomizeConfig, Randomizer, textures_for, varied_fields
@@ -71,6 +71,14 @@ class WarpEnv(Worlds):
         substeps = frame_skip or task.substeps
         draw = tuple(name for name in self.observations if name in PICTURES)
         self._draws = bool(draw)
+        aimed = aimed_cameras(task.model, render.views) if draw and randomize.whole.camera_turn else []
+        if aimed:
+            warnings.warn(
+                f"camera_turn does nothing for {', '.join(aimed)} of {task.xml}: such a camera looks at a body "
+                "however it is turned. camera_shift moves it.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         paints = bool(randomize.whole.background) and "pixels" in draw
         if paints and "segmentation" not in draw:
             draw = (*draw, "segmentation")  # tells where to paint
@@ -120,20 +128,22 @@ class WarpEnv(Worlds):
     # ---- torchrl ----
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        action: torch.Tensor = tensordict.get("action")  # (B, A)
+        # Without its gradient, which would hang on to Warp's memory, and so to all steps from then on.
+        action: torch.Tensor = tensordict.get("action").detach()  # (B, A)
         if self.device.type == "cpu":  # on CUDA asking would wait for the device
             check_no_nan(action)
         valid = ~action.isnan().any(-1)  # (B,)
         control = action.nan_to_num().clamp(self.sim.ctrl_low, self.sim.ctrl_high)
         reward = torch.zeros(self.num_envs, device=self.device)
+        terminated = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         for _ in range(self.action_repeat):
             self.sim.ctrl.copy_(self._randomizer.arriving(control))
             self.sim.step()
-            reward += self.task.reward(self.sim)
+            reward += torch.where(terminated, 0.0, self.task.reward(self.sim))
+            terminated = terminated | self.task.terminated(self.sim)
         self._generator.advance()
         self._env_frames += self.num_envs * self.action_repeat
         self._episode_step += 1
-        terminated = self.task.terminated(self.sim)
 
         broken = self._find_broken(valid, reward)
         ends = flags(terminated & ~broken, broken | (self._episode_step >= self.episode_steps))
@@ -252,15 +262,32 @@ class WarpEnv(Worlds):
 
 
 def _check_task(task: Task, sim: WarpSim) -> tuple[str, ...]:
-    """Names of the state's entries, after making sure that observation and reward are what `Task` asks for."""
+    """Names of the state's entries, after making sure that all that the task says is what `Task` asks for."""
     if task.model.nu == 0:
         raise ValueError("The task's model has no actuators, so there is nothing to decide: add some to its XML.")
-    observation, batch = task.observation(sim), sim.num_worlds
-    shapes = {f"observation's {name!r}": (x, (batch, x.shape[-1])) for name, x in observation.items()}
-    for name, (x, expected) in (shapes | {"reward": (torch.as_tensor(task.reward(sim)), (batch,))}).items():
-        if x.shape != expected or x.dtype != torch.float32:
-            raise ValueError(
-                f"The task's {name} should be float32 {expected}, one row for each world, got {x.dtype} "
-                f"{tuple(x.shape)}."
-            )
+    batch = sim.num_worlds
+    try:
+        observation = task.observation(sim)
+        others = {"reward": task.reward(sim), "terminated": task.terminated(sim)}
+    except Exception as error:  # the task may be the user's, and raise anything
+        raise ValueError(
+            f"The task's observation, reward or terminated fails where no episode has begun: {type(error).__name__}: "
+            f"{error}. What they read besides the worlds has to be there from the start; numbers of your own for each "
+            "world belong into sim.data('userdata')."
+        ) from error
+    for name, x in observation.items():
+        _check(f"observation's {name!r}", x, f"float32 ({batch}, n)", x.ndim == 2 and len(x) == batch, torch.float32)
+    for name, x, dtype in (
+        ("reward", others["reward"], torch.float32),
+        ("terminated", others["terminated"], torch.bool),
+    ):
+        x = torch.as_tensor(x)
+        _check(name, x, f"{str(dtype).removeprefix('torch.')} ({batch},)", x.shape == (batch,), dtype)
     return tuple(f"{name}[{i}]" for name, x in observation.items() for i in range(x.shape[-1]))
+
+
+def _check(name: str, x: torch.Tensor, wanted: str, fits: bool, dtype: torch.dtype) -> None:
+    if not fits or x.dtype != dtype:
+        raise ValueError(
+            f"The task's {name} should be {wanted}, one row for each world, got {x.dtype} {tuple(x.shape)}."
+        )

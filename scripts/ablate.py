@@ -63,7 +63,9 @@ def run(config: AblateConfig, axes: Axes) -> None:
     folder = Path(config.folder)
     cells = make_cells(folder, _of_training(axes), config.overwrite)
     if config.launcher == "submitit":
-        check_cluster()
+        check_cluster(config.cluster, config.device)
+    else:
+        cli.check_device(config.device)
     for key, choices in confined(axes).items():
         print(f"{key} is a field of {', '.join(choices)} alone: the others run without it.")
     for cell in cells:

@@ -173,7 +173,6 @@ def make_cells(folder: Path, axes: Axes, overwrite: bool) -> list[Cell]:
         if place in cells and cells[place].config != cell.config:
             raise ValueError(f"Two cells would share {place}: {cells[place].arguments} and {cell.arguments}.")
         cells.setdefault(place, cell)
-    cli.check_device(next(iter(cells.values())).config.device)
     return [replace(cell, stale=_holds_another(cell, overwrite)) for cell in cells.values()]
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 import cli
 
+import mujoco
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,7 +26,8 @@ from assemble import GROUPS, RunConfig, check_picture_size, choice, load_parts, 
 from corpus import RolloutConfig, Rollouts
 from encoders import Encoder, make_encoder
 from encoders.pretrain import Pretrainer, flops_per_clip
-from envs import make_task
+from encoders.text import reads_sentences
+from envs import TASKS, make_task
 from rollouts import make_rollouts
 from run_folder import stage_bar
 from subject import Subject
@@ -38,7 +42,7 @@ class CompareConfig(RunConfig):
     """Which encoders are probed, on what, and how."""
 
     probes: tuple[str, ...] = ()
-    """Suites: state, recognition, retrieval, anomaly, frontend, dynamics; all if empty (of a run: state alone)."""
+    """Suites: state, recognition, retrieval, anomaly, frontend, dynamics; all if empty, of a run a quick state."""
     folder: str = "runs/probe"
     """Folder of rollouts, pretrained encoders, rows and figure."""
     rollouts: RolloutConfig = field(default_factory=RolloutConfig)
@@ -69,24 +73,39 @@ def compare(cells: Sequence[tuple[CompareConfig, str]], checkpoint: Path | None 
     """
     for config, _ in cells:
         _check(config, checkpoint)
-    made: dict[str, tuple[Rollouts, Rollouts]] = {}
+    made: Splits = {}
+    failed: dict[str, str] = {}  # rollouts that could not be made, and why
     for config, _ in cells:
         key = _rollouts_key(config)
-        if key not in made:
+        if key in made or key in failed:
+            continue
+        try:
             made[key] = make_rollouts(config, config.rollouts, _rollouts_file(config)).split(config.rollouts.held_out)
+        except Exception as error:
+            failed[key] = f"no rollouts: {_in_words(error)}"
     rows, failures = [], []
     for config, variant in cells:
-        others = {c.task: made[_rollouts_key(c)] for c, _ in cells if c.task != config.task and c.seed == config.seed}
+        keys = {c.task: _rollouts_key(c) for c, _ in cells if c.seed == config.seed}
+        others = {task: made[key] for task, key in keys.items() if task != config.task and key in made}
         about = {"encoder": choice(config, "encoder"), "variant": variant, "task": config.task, "seed": config.seed}
+        own = keys[config.task]
         try:
-            found = _cell(config, made[_rollouts_key(config)], others, checkpoint)
-        except ValueError as error:
+            if own in failed:
+                raise ValueError(failed[own])
+            rows += [about | row for row in _cell(config, made[own], others, checkpoint)]
+        except Exception as error:  # whatever it is, the others' hours are not lost by it
             named = (str(value) for value in about.values() if value)
-            failures.append(f"{', '.join(named)}: {error}")
+            failures.append(f"{', '.join(named)}: {_in_words(error)}")
             print(f"failed: {failures[-1]}", file=sys.stderr)
-            continue
-        rows += [about | row for row in found]
     return rows, failures
+
+
+def _in_words(error: Exception) -> str:
+    """What went wrong, in a line; of what is no user's mistake, where it did is printed, too."""
+    if isinstance(error, ValueError):
+        return str(error)
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {error}"
 
 
 def _check(config: CompareConfig, checkpoint: Path | None) -> None:
@@ -115,7 +134,7 @@ def _cell(
     made_of = _plain(config, "encoder", "encoder_from", "pretrain", "run")
     named = [config.run, config.encoder_from, *(getattr(config.encoder, key, "") for key in ("source", "teacher"))]
     key = _digest({"rollouts": _rollouts_key(config), "encoder": made_of} | _stamps(named))
-    folder = Path(config.folder) / "cells" / f"{config.task}-{name}-{key}"
+    folder = Path(config.folder) / "cells" / f"{Path(config.task).stem}-{name}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     if checkpoint is None:
         encoder, costs = pretrained(config, data[0], folder / "encoder.pt")
@@ -145,7 +164,8 @@ def _cell(
 def _suite(config: CompareConfig, suite: str, subject: Subject) -> list[dict]:
     """A suite's rows, from its file if it has been run before."""
     settings = _plain(config, "probe") | {"in_view": config.in_view, "movies": config.movies}
-    file = subject.folder / f"{suite}-{_digest(settings | {'others': sorted(subject.others)})}.json"
+    settings |= {"others": sorted(subject.others)} | ({"text": reads_sentences()} if suite == "retrieval" else {})
+    file = subject.folder / f"{suite}-{_digest(settings)}.json"
     if file.is_file():
         return json.loads(file.read_text(encoding="utf-8"))
     torch.manual_seed(config.seed)
@@ -240,11 +260,22 @@ def _train(
 
 
 def _rollouts_file(config: CompareConfig) -> Path:
-    return Path(config.folder) / "rollouts" / f"{config.task}-{_rollouts_key(config)}.safetensors"
+    return Path(config.folder) / "rollouts" / f"{Path(config.task).stem}-{_rollouts_key(config)}.safetensors"
 
 
 def _rollouts_key(config: CompareConfig) -> str:
-    return _digest(_plain(config, "task", "seed", "env", "rollouts", "run") | _stamps([config.run]))
+    made_of = _plain(config, "task", "seed", "env", "rollouts", "run") | _stamps([config.run])
+    return _digest(made_of | _content(config.task))
+
+
+def _content(task: str) -> dict[str, str]:
+    """What a task of the user's own is made of, its Python file and its model; nothing for the suite's tasks."""
+    if task in TASKS:
+        return {}
+    model = make_task(task).model
+    compiled = np.empty(mujoco.mj_sizeModel(model), np.uint8)  # pyright: ignore[reportAttributeAccessIssue]
+    mujoco.mj_saveModel(model, None, compiled)  # pyright: ignore[reportAttributeAccessIssue]
+    return {"content": hashlib.sha256(Path(task).read_bytes() + compiled.tobytes()).hexdigest()}
 
 
 def _stamps(named: Sequence[str]) -> dict[str, Any]:

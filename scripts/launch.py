@@ -139,12 +139,14 @@ class Job:
         return DelayedSubmission(self)
 
 
-def check_cluster() -> None:
-    """Makes sure that submitit is there.
+def check_cluster(cluster: ClusterConfig, device: str) -> None:
+    """Makes sure that submitit is there, and that the jobs get the device that they are to run on.
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: submitit is not installed, or the jobs would have no GPU.
     """
+    if device.startswith("cuda") and not cluster.gpus_per_node:
+        raise ValueError(f"device={device}, but the jobs get no GPU: add cluster.gpus_per_node=1.")
     try:
         import submitit  # noqa: F401
     except ImportError as error:

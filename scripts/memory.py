@@ -44,6 +44,6 @@ class Memory:
         # Random numbers of its own: watching changes nothing.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(self.seed)
-            batch = self.replay.sample(_ROWS, 1, ("state",), frames)
+            batch = self.replay.sample(_ROWS, 1, ("state",), frames, in_order=True)
         state = batch["state"][:, 0]
         return batch["frames"][:, :frames], state[:, state.std(0) > 1e-6]

@@ -37,7 +37,7 @@ from viz.probes import write_probes
 def run(config: CompareConfig, axes: Axes) -> None:
     """Probes, prints the table and draws the figure."""
     check_out(config.out)
-    if config.run and config.probes in ((), ("state",)):
+    if config.run and not config.probes:
         _probe_run(config)
         return
     cells = [(config, "")] if config.run else _cells(axes)

@@ -100,8 +100,8 @@ def held_out_episodes(config: RunConfig, parts: Parts, agent_noise: float | None
 
 
 def _rows(replay: Replay, count: int, clip_frames: int) -> tuple[Tensor, Tensor]:
-    """Random clips uint8 (N, F, 3, H, W) with the state at their newest frame (N, K)."""
-    batch = replay.sample(count, 1, ("state",), clip_frames)
+    """Random clips uint8 (N, F, 3, H, W) with the state at their newest frame (N, K), in order of worlds and time."""
+    batch = replay.sample(count, 1, ("state",), clip_frames, in_order=True)
     return batch["frames"][:, :clip_frames], batch["state"][:, 0]
 
 

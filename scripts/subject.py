@@ -14,6 +14,8 @@ from encoders import Encoder
 from encoders.probe import ProbeConfig
 from encoders.probes.dynamics import Components, Predictor, fit_predictor
 
+_TOKEN_BYTES = 2**31  # probes hold the tokens of all their clips at once, and copies of some
+
 
 @dataclass
 class Subject:
@@ -68,11 +70,21 @@ class Subject:
         chosen = found[torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:count]].sort().values
         return chosen // allowed.shape[1], chosen % allowed.shape[1]
 
+    @cached_property
+    def affordable(self) -> int:
+        """Clips whose tokens fit in `_TOKEN_BYTES`, of those that the config asks for."""
+        one = torch.zeros(1, dtype=torch.int64)
+        count = _TOKEN_BYTES // (self.read(self.encoder.tokens, self.train, one, one).nbytes)
+        if count < self.config.rows:
+            print(f"This encoder's tokens are large: {count:,} clips are probed in place of {self.config.rows:,}.")
+        return count
+
     def drawn(self, wanted: Callable[[Rollouts], Tensor | None]) -> "tuple[Drawn, Drawn]":
         """Frames to learn from and frames to score on, among those that `wanted` (E, T + 1) marks."""
+        most = self.affordable
         return (
-            Drawn(self, self.train, *self.some(self.train, self.config.rows, wanted(self.train))),
-            Drawn(self, self.test, *self.some(self.test, self.config.held_out_rows, wanted(self.test))),
+            Drawn(self, self.train, *self.some(self.train, min(self.config.rows, most), wanted(self.train))),
+            Drawn(self, self.test, *self.some(self.test, min(self.config.held_out_rows, most), wanted(self.test))),
         )
 
     @cached_property

@@ -50,6 +50,8 @@ def _scored(subject: Subject, probe: str, targets: list[str], score: Score, epis
 def state(subject: Subject) -> list[dict]:
     """R2 of linear, MLP and attentive probes to positions, angles and velocities, and of a linear one on tokens."""
     train, test = subject.drawn(lambda rollouts: rollouts.in_view if subject.in_view else None)
+    if not (len(train.episode) and len(test.episode)):
+        raise ValueError("No frame shows the middle of everything that moves: in_view=false probes them all.")
     names, values = train.rollouts.targets()
     y, test_y = train.of(values), test.of(test.rollouts.targets()[1])
     varies = test_y.std(0) > 1e-6  # a fixed target, say, cannot be scored
@@ -88,8 +90,9 @@ def recognition(subject: Subject) -> list[dict]:
     rows += _classified(subject, "policy", len(train.rollouts.facts.policies), (train, test), label)
     if subject.train.facts.behaviours:
         known = subject.drawn(lambda rollouts: rollouts.behaviour >= 0)
-        label = [part.of(part.rollouts.behaviour) for part in known]
-        rows += _classified(subject, "behaviour", len(subject.train.facts.behaviours), known, label)
+        if all(len(part.episode) for part in known):
+            label = [part.of(part.rollouts.behaviour) for part in known]
+            rows += _classified(subject, "behaviour", len(subject.train.facts.behaviours), known, label)
     return rows + (_tasks(subject) if subject.others else [])
 
 
@@ -114,7 +117,8 @@ def _accuracies(
 def _tasks(subject: Subject) -> list[dict]:
     """Which task a clip shows, from clips of all tasks as this encoder sees them."""
     corpora = {subject.task: (subject.train, subject.test)} | subject.others
-    sizes = subject.config.rows // len(corpora), subject.config.held_out_rows // len(corpora)
+    wanted = subject.config.rows, subject.config.held_out_rows
+    sizes = [min(rows, subject.affordable) // len(corpora) for rows in wanted]
     features, tokens, label, episodes = ([], []), ([], []), ([], []), []
     for index, pair in enumerate(corpora.values()):
         for part, (rollouts, size) in enumerate(zip(pair, sizes, strict=True)):
@@ -139,21 +143,24 @@ def _tasks(subject: Subject) -> list[dict]:
 def retrieval(subject: Subject) -> list[dict]:
     """Recall of clips of the same behaviour, by a clip and by its sentence, beside that of a random order.
 
-    The gallery holds clips of all tasks that are compared; what is asked for is of the subject's own.
+    The gallery holds clips of all tasks that are compared; what is asked for is of the subject's own. There are no
+    rows where no sentence holds in any of its clips.
     """
-    if not subject.train.facts.behaviours:
-        return []
     pairs = [(subject.train, subject.test), *subject.others.values()]
-    pairs = [pair for pair in pairs if pair[0].facts.behaviours]
-    learned, _, said = _described(subject, [train for train, _ in pairs], subject.config.rows)
-    features, episode, label = _described(subject, [test for _, test in pairs], _GALLERY)
+    pairs = [pair for pair in pairs if all((part.behaviour >= 0).any() for part in pair)]
+    if not pairs or pairs[0][0] is not subject.train:
+        return []
+    # Tasks of one domain share sentences: a clip of any of them matches.
+    sentences = tuple(dict.fromkeys(one for train, _ in pairs for one in train.facts.behaviours))
+    learned, _, said = _described(subject, [train for train, _ in pairs], subject.config.rows, sentences)
+    features, episode, label = _described(subject, [test for _, test in pairs], _GALLERY, sentences)
     targets = [f"recall at {k}" for k in RANKS]
     hits, chances = clip_to_clip(learned, features, label, episode)
-    asked = (label < len(subject.train.facts.behaviours)) & ~hits.isnan().any(1)
+    asked = (episode < _FAR) & ~hits.isnan().any(1)
     rows = []
     for probe, values in (("clip to clip", hits), ("clip to clip, chance", chances)):
         rows += _scored(subject, probe, targets, weighted_mean(values[asked]), episode[asked]) if asked.any() else []
-    vectors = sentence_vectors(tuple(one for train, _ in pairs for one in train.facts.behaviours))
+    vectors = sentence_vectors(sentences)
     if vectors is None:
         return rows
     likeness = sentence_similarity(subject.config, learned, said, features, vectors.to(subject.device))
@@ -165,20 +172,22 @@ def retrieval(subject: Subject) -> list[dict]:
     return rows
 
 
-def _described(subject: Subject, corpora: list[Rollouts], count: int) -> tuple[Tensor, Tensor, Tensor]:
+def _described(
+    subject: Subject, corpora: list[Rollouts], count: int, sentences: tuple[str, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Clips of these corpora, equally many of each, whose behaviour is known.
 
     Returns:
-        features (N, D), numbers of the episodes (N,), and indices of the sentences that describe them (N,), counted
-        through the sentences of all corpora.
+        features (N, D), numbers of the episodes (N,), from `_FAR` on for those of the second corpus and so on, and
+        indices into `sentences` of those that describe them (N,).
     """
-    features, episodes, labels, before = [], [], [], 0
+    features, episodes, labels = [], [], []
     for index, rollouts in enumerate(corpora):
         episode, step = subject.some(rollouts, count // len(corpora), rollouts.behaviour >= 0)
+        place = torch.tensor([sentences.index(one) for one in rollouts.facts.behaviours])
         features.append(subject.read(subject.encoder, rollouts, episode, step).float())
         episodes.append(episode + index * _FAR)
-        labels.append(rollouts.behaviour[episode, step] + before)
-        before += len(rollouts.facts.behaviours)
+        labels.append(place[rollouts.behaviour[episode, step]])
     return torch.cat(features), torch.cat(episodes).to(subject.device), torch.cat(labels).to(subject.device)
 
 
@@ -266,6 +275,8 @@ def frontend(subject: Subject) -> list[dict]:
     if not sentences:
         return []
     train, test = subject.drawn(lambda rollouts: rollouts.behaviour >= 0)
+    if not (len(train.episode) and len(test.episode)):
+        return []
     said, truth = (part.of(part.rollouts.behaviour) for part in (train, test))
     captioner = fit_captioner(subject.config, train.tokens, said, sentences)
     spoken = [sentence for part in test.tokens.split(512) for sentence in captioner.say(part)]

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import ablate
 import composing
@@ -262,6 +263,17 @@ def test_a_job_that_never_starts_its_cell(stand_ins: dict[str, Cell], monkeypatc
     cluster = launch.ClusterConfig(name="local")  # submitit's executor that starts each job as a process of its own
     launch.run_on_cluster([stand_ins["good"]], 1, cluster, lambda cell: None)
     assert "IsADirectoryError" in stand_ins["good"].failure.read_text()
+
+
+def test_jobs_on_gpus_are_sent_from_where_there_is_none(call_script, capsys, tmp_path: Path) -> None:
+    grid = ("task=walker-walk", "encoder=vjepa", "device=cuda", f"folder={tmp_path / 'grid'}")
+    if not torch.cuda.is_available():
+        assert call_script("ablate", *grid) == 2
+        assert "no CUDA device is there" in capsys.readouterr().err
+    assert call_script("ablate", *grid, "launcher=submitit") == 2
+    assert "cluster.gpus_per_node=1" in capsys.readouterr().err
+    pytest.importorskip("submitit")
+    launch.check_cluster(launch.ClusterConfig(gpus_per_node=1), "cuda")
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import cli
 
@@ -9,12 +10,15 @@ import pytest
 import torch
 
 import assemble
+import comparing
+import subject as probed
 from assemble import GROUPS
 from comparing import CompareConfig, pretrained
 from corpus import RolloutConfig, Rollouts
 from encoders import make_encoder
 from probing import over_seeds, over_tasks, print_comparison
 from subject import Subject
+from suites import SUITES, retrieval, state
 from viz.probes import write_probes
 
 pytestmark = pytest.mark.timeout(600)
@@ -99,11 +103,36 @@ def test_an_untrained_teacher_is_warned_of_once(capsys) -> None:
 def test_a_cell_that_fails_leaves_the_others(call_script, capsys, tmp_path) -> None:
     out = tmp_path / "rows.json"
     grid = ("task=cartpole-swingup", "encoder=vjepa,random", "probes=state", f"folder={tmp_path}", f"out={out}")
-    collapse = ("pretrain.min_effective_rank=1000",)
+    collapse = ("pretrain.min_feature_std=1000",)
     assert call_script("probe", *grid, *SMALL, *collapse) == 1
     errors = capsys.readouterr().err
     assert "failed: vjepa, cartpole-swingup, 1: The encoder has collapsed" in errors and "1 of 2 failed" in errors
     assert {row["encoder"] for row in json.loads(out.read_text())} == {"random"}
+
+
+def test_whatever_fails_leaves_the_others(call_script, capsys, monkeypatch, tmp_path) -> None:
+    out = tmp_path / "rows.json"
+    grid = ("task=cartpole-swingup,reacher-easy,pendulum-swingup", "encoder=random", f"folder={tmp_path}", f"out={out}")
+    made = comparing.make_rollouts
+
+    def making(config: CompareConfig, *others) -> Rollouts:
+        if config.task == "reacher-easy":
+            raise ValueError("no room on the table")
+        return made(config, *others)
+
+    def dynamics(subject: Subject) -> list[dict]:
+        if subject.task == "cartpole-swingup":
+            raise RuntimeError("out of memory")
+        return []
+
+    monkeypatch.setattr(comparing, "make_rollouts", making)
+    monkeypatch.setitem(SUITES, "dynamics", dynamics)
+    few = ("rollouts.policies=[noise]", "probes=state,dynamics")
+    assert call_script("probe", *grid, *SMALL, *few) == 1
+    errors = capsys.readouterr().err
+    assert "failed: random, cartpole-swingup, 1: RuntimeError: out of memory" in errors and "in dynamics" in errors
+    assert "failed: random, reacher-easy, 1: no rollouts: no room on the table" in errors
+    assert {row["task"] for row in json.loads(out.read_text())} == {"pendulum-swingup"}
 
 
 def test_variants_and_seeds_are_told_apart(call_script, capsys, tmp_path) -> None:
@@ -178,12 +207,56 @@ def test_text_is_not_learned_from_rollouts_without_any(rollouts, tmp_path) -> No
     pretrained(config, rollouts, tmp_path / "encoder.pt")
 
 
+def untrained(rollouts: Rollouts, folder: Path, others: dict | None = None) -> Subject:
+    """The untrained network, learning from the episodes that it is scored on."""
+    config = cli.compose(CompareConfig, GROUPS, ["task=reacher-easy", "encoder=random", *SMALL])
+    encoder = make_encoder(config.encoder, 2, 1).eval()
+    common = {"in_view": True, "movies": 0, "device": torch.device("cpu"), "folder": folder, "env": config.env}
+    return Subject(encoder, "reacher-easy", rollouts, rollouts, others or {}, config.probe, **common)
+
+
+def test_a_clip_of_another_task_with_the_same_sentence_is_a_match(rollouts, tmp_path) -> None:
+    both = untrained(rollouts, tmp_path, {"reacher-hard": (rollouts, rollouts)})
+    found = {(row["probe"], row["target"]): row["score"] for row in retrieval(both)}
+    assert found["clip to clip", "recall at 1"] == 1  # its twin in the other task
+    alone = {(row["probe"], row["target"]): row["score"] for row in retrieval(untrained(rollouts, tmp_path))}
+    assert found["text to clip, chance", "recall at 1"] == pytest.approx(alone["text to clip, chance", "recall at 1"])
+
+
+def test_frames_without_sentences_or_view(rollouts, tmp_path) -> None:
+    silent = replace(rollouts, behaviour=torch.full_like(rollouts.behaviour, -1))
+    assert [SUITES[name](untrained(silent, tmp_path)) for name in ("retrieval", "frontend")] == [[], []]
+    assert {row["target"] for row in SUITES["recognition"](untrained(silent, tmp_path))} == {"policy"}
+    hidden = replace(rollouts, in_view=torch.zeros_like(rollouts.in_view))
+    with pytest.raises(ValueError, match="in_view=false"):
+        state(untrained(hidden, tmp_path))
+
+
+def test_tokens_that_would_fill_the_memory_are_fewer(rollouts, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(probed, "_TOKEN_BYTES", 20 * 64 * 64 * 2 + 1)  # 64 tokens of 64 numbers of two bytes
+    train, test = untrained(rollouts, tmp_path).drawn(lambda rollouts: None)
+    assert len(train.tokens) == len(test.features) == 20
+    assert "20 clips are probed in place of 120" in capsys.readouterr().out
+
+
+def test_a_task_of_the_users_own_is_known_by_its_content(tmp_path) -> None:
+    task = tmp_path / "elsewhere" / "rod.py"
+    task.parent.mkdir()
+    model = '<mujoco><worldbody><body><joint/><geom size=".1" mass="{}"/></body></worldbody></mujoco>'
+    reward = 'XML = "rod.xml"\ndef reward(sim): return {} * sim.qvel[:, 0]\n'
+    keys = set()
+    for mass, factor in ((1, 1), (2, 1), (2, 3)):
+        task.with_suffix(".xml").write_text(model.format(mass))
+        task.write_text(reward.format(factor))
+        config = cli.compose(CompareConfig, GROUPS, [f"task={task}", f"folder={tmp_path / 'probe'}"])
+        keys.add(comparing._rollouts_key(config))
+        assert comparing._rollouts_file(config).parent == tmp_path / "probe" / "rollouts"
+    assert len(keys) == 3 and comparing._rollouts_key(config) in keys
+
+
 def test_only_the_frames_that_are_asked_for_are_encoded(rollouts, tmp_path) -> None:
-    config = cli.compose(CompareConfig, GROUPS, ["task=reacher-easy", "encoder=random"])
-    encoder, read = make_encoder(config.encoder, 2, 1), []
-    encoder.register_forward_hook(lambda module, clips, features: read.append(len(features)))
-    common = {"in_view": False, "movies": 0, "device": torch.device("cpu"), "folder": tmp_path, "env": config.env}
-    subject = Subject(encoder, "reacher-easy", rollouts, rollouts, {}, config.probe, **common)
+    subject, read = untrained(rollouts, tmp_path), []
+    subject.encoder.register_forward_hook(lambda module, clips, features: read.append(len(features)))
     frames = torch.tensor([0, 5, 7]), torch.tensor([6, 0, 3])
     alone = subject.features_at(rollouts, *frames)
     assert sum(read) == 3

@@ -76,17 +76,28 @@ def compute_table(cells: Sequence[Cell]) -> str:
 
 
 def equal_compute(cells: Sequence[Cell]) -> str:
-    """A sentence that says whether all runs had the same updates and environment frames."""
+    """Sentences that say whether all runs had the same updates and frames, and all encoders the same operations."""
     amounts = defaultdict(set)
     for cell in cells:
         words = [f"{cell.total(key) or 0:,.0f} {what}" for key, what in _COUNTED.items()]
         amounts[" and ".join(words)].add(cell.arm)
-    if len(amounts) == 1:
-        return f"<p>Every finished run had {escape(next(iter(amounts)))}.</p>"
-    unequal = [f"{amount} ({'; '.join(sorted(arms))})" for amount, arms in amounts.items()]
-    return missing(f"Compute is not equal: {', '.join(unequal)}.")
+    if len(amounts) > 1:
+        unequal = [f"{amount} ({'; '.join(sorted(arms))})" for amount, arms in amounts.items()]
+        return missing(f"Compute is not equal: {', '.join(unequal)}.") + _unequal_encoders(cells)
+    return f"<p>Every finished run had {escape(next(iter(amounts)))}.</p>" + _unequal_encoders(cells)
 
 
+def _unequal_encoders(cells: Sequence[Cell]) -> str:
+    """A sentence, if the objectives of encoders took more operations in one arm than in another; else ""."""
+    spent = {arm: mean(_of_encoder(cell, "tflop") for cell in own) for arm, own in by_arm(cells).items()}
+    known = {arm: tflop for arm, tflop in spent.items() if tflop}
+    if not known or max(known.values()) < _NEARLY * min(known.values()):
+        return ""
+    named = ", ".join(f"{arm} {short_number(tflop)}" for arm, tflop in known.items())
+    return missing(f"Encoders were not trained with equal compute, in TFLOP: {named}. pretrain.tflop makes it equal.")
+
+
+_NEARLY = 1.05  # refreshes are whole steps, so equal compute is so within a few hundredths
 _COUNTED = {"updates": "updates", "env_frames": "environment frames"}
 
 

@@ -56,6 +56,14 @@ def test_sequences_stay_in_one_episode_of_one_world(steps):
         assert torch.equal(batch["reward"], (1000 * episode + t).float())
 
 
+def test_sequences_come_in_order_if_that_is_asked_for():
+    replay = Replay(150, WORLDS)
+    fill(replay, 200)  # wrapped
+    stamp = replay.sample(500, 1, ("stamp",), in_order=True)["stamp"][:, 0]
+    place = stamp[:, 0] * 10**6 + stamp[:, 1] * 10**3 + stamp[:, 2]  # world, episode, time
+    assert len(place.unique()) > 100 and (place.diff() >= 0).all()
+
+
 def test_every_sequence_is_drawn_equally_often():
     replay = Replay(300, WORLDS)
     fill(replay, 400, shortest=2, longest=6)

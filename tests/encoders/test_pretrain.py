@@ -82,6 +82,15 @@ WHOLE = PretrainConfig(steps=6, batch_size=16, lr=1e-3, warmup=1, log_every=3, m
 CLOSE = {"rtol": 0.0, "atol": 3e-4}
 
 
+def test_small_batches_are_not_taken_for_collapse() -> None:
+    for size, accumulate, rank in ((2, 1, 1), (3, 1, 1.9), (2, 8, 6)):
+        small = PretrainConfig(steps=2, batch_size=size, accumulate=accumulate, log_every=1)
+        for row in train(made(), small):
+            assert row["effective_rank"] >= rank
+    with pytest.raises(ValueError, match="batch_size 2 or more"):
+        PretrainConfig(batch_size=1)
+
+
 def test_accumulated_batches_make_the_step_of_a_large_one() -> None:
     untrained, whole, accumulated = made(), made(), made()
     expected = train(whole, WHOLE)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
-from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from gymnasium.wrappers.vector import FlattenObservation, NormalizeObservation, RecordEpisodeStatistics
 
 from envs import TASKS, RenderConfig, make_env
 from envs.gymnasium import WorldsVectorEnv
@@ -97,6 +97,55 @@ def test_it_is_the_same_world_as_in_torchrl():
             assert infos["final_info"]["length"].tolist() == [3] * WORLDS and infos["_final_obs"].all()
         else:
             assert infos == {}
+
+
+def test_worlds_that_start_anew_in_the_next_step():
+    same, later = made(action_repeat=2), made(action_repeat=2, autoreset_mode=AutoresetMode.NEXT_STEP)
+    first = later.reset(seed=7)[0]
+    assert np.array_equal(same.reset(seed=7)[0], first)
+    action = np.ones((WORLDS, 1), np.float32)
+    for t in range(3):  # decisions of an episode
+        following, reward, _, ended, infos = same.step(action)
+        seen, given, terminated, truncated, told = later.step(action)
+        assert np.array_equal(given, reward) and np.array_equal(truncated, ended) and told == {}
+        assert np.array_equal(seen, np.stack(infos["final_obs"]) if t == 2 else following)
+        assert ended.all() == (t == 2) and not terminated.any()
+    fresh, reward, terminated, truncated, infos = later.step(action)
+    assert not reward.any() and not terminated.any() and not truncated.any() and infos == {}
+    assert np.abs(fresh - first).max() < 0.1 < np.abs(seen - first).max()  # where episodes begin, not where this ended
+    assert not np.array_equal(fresh, first)
+    assert [later.step(action)[3].all() for _ in range(3)] == [False, False, True]
+
+
+def test_worlds_that_wait_to_be_started_anew():
+    worlds = made(autoreset_mode=AutoresetMode.DISABLED)
+    worlds.reset(seed=0)
+    for _ in range(3):
+        seen, _, _, truncated, _ = worlds.step(np.zeros((WORLDS, 1)))
+    assert truncated.all()
+    fresh, _ = worlds.reset(options={"reset_mask": np.array([False, True, False])})
+    assert (fresh != seen).any(1).tolist() == [False, True, False]
+    assert worlds.step(np.zeros((WORLDS, 1)))[3].tolist() == [True, False, True]
+
+
+def test_wrappers_that_ask_for_the_next_step():
+    worlds = NormalizeObservation(FlattenObservation(made(autoreset_mode=AutoresetMode.NEXT_STEP)))
+    worlds.reset(seed=0)
+    for _ in range(9):
+        seen = worlds.step(worlds.action_space.sample())[0]
+    assert np.isfinite(seen).all()
+
+
+@pytest.mark.parametrize("output", ["numpy", "torch"])
+def test_the_gradient_of_an_action_ends_at_the_worlds(output):
+    worlds = made(output=output)
+    worlds.reset(seed=0)
+    action = torch.full((WORLDS, 1), 0.5, requires_grad=True)
+    for _ in range(4):
+        _, reward, *_, infos = worlds.step(action * 2)
+        if output == "torch":
+            assert not reward.requires_grad and not infos["final_info"]["return"].requires_grad
+    assert not worlds.worlds.sim.ctrl.requires_grad and worlds.worlds.sim.ctrl.grad_fn is None
 
 
 def test_torch_in_torch_out():

@@ -1,12 +1,14 @@
 """Worlds that differ: what varies, by how much, and that nothing else does."""
 
+from dataclasses import fields, replace
+
 import mujoco
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
 
-from envs import RandomizeConfig, WarpEnv, make_env
+from envs import RandomizeConfig, RenderConfig, WarpEnv, make_env
 from envs.generator import WorldGenerator
 from envs.randomize import FIELDS, PRESETS, Randomizer, varied_fields
 from envs.warp_sim import WarpSim
@@ -208,11 +210,32 @@ def test_randomised_worlds_continue_where_they_were_saved():
         made(mass=0.2).load_worlds_state(env.worlds_state())
 
 
-def test_presets_fill_in_what_is_left_at_its_default():
+def test_a_camera_that_looks_at_a_body_is_said_to_stay_so():
+    turned = {"randomize": RandomizeConfig(camera_turn=0.3), "observations": ("pixels",)}
+    with pytest.warns(RuntimeWarning, match="camera_turn does nothing for lookatcart of cartpole.xml"):
+        env = make_env(
+            "cartpole-swingup", 3, render=RenderConfig(height=8, width=8, cameras=(0, "lookatcart")), **turned
+        )
+    env.reset()
+    spread = env.sim.data("cam_xmat").std(0).amax((-2, -1))  # (cameras,)
+    assert spread[0] > 0.05 > 0.02 > spread[1]  # of the second the cart's own place
+
+
+def test_presets_fill_in_what_is_not_given():
     whole = RandomizeConfig(preset="distracting_hard", colors=0.05).whole
     assert whole.colors == 0.05
     assert whole.textures == PRESETS["distracting_hard"].textures
-    assert RandomizeConfig().whole == RandomizeConfig()
+    plain = RandomizeConfig().whole
+    assert plain.background_floor and not any(
+        getattr(plain, field.name) for field in fields(plain) if field.name != "background_floor"
+    )
+    for preset, off in (
+        ("distracting_hard", {"background": ""}),
+        ("dynamics", {"latency": 0, "mass": 0.0}),
+        ("distracting_easy", {"background_floor": True}),
+    ):
+        filled = RandomizeConfig(preset=preset).whole
+        assert RandomizeConfig(preset=preset, **off).whole == replace(filled, **off) != filled
     dynamics, looks = PRESETS["dynamics"], [PRESETS[f"distracting_{kind}"] for kind in ("easy", "hard")]
     physical = ("mass", "friction", "gain", "latency")
     assert all(getattr(dynamics, name) for name in physical)

@@ -98,7 +98,13 @@ def test_a_subclass_of_task(tmp_path):
         ('XML = "rod.xml"\ndef reward(sim): return 1.0', r"reward should be float32 \(2,\)"),
         (
             'XML = "rod.xml"\ndef reward(sim): return sim.qpos[:, 0]\ndef observation(sim): return sim.qpos[:, 0]',
-            r"observation's 'observation' should be",
+            r"observation's 'observation' should be float32 \(2, n\).*\(2,\)",
+        ),
+        (BARE + "def terminated(sim): return sim.qpos > 100", r"terminated should be bool \(2,\).*\(2, 1\)"),
+        (BARE + "def terminated(sim): return sim.qpos[:, 0]", r"terminated should be bool \(2,\).*float32"),
+        (
+            'XML = "rod.xml"\ngoal = None\ndef reward(sim): return -(sim.qpos[:, 0] - goal).abs()',
+            r"fails where no episode has begun: TypeError.*sim.data\('userdata'\)",
         ),
         (
             BARE + "CONTROL_TIMESTEP = 0.025",
@@ -165,3 +171,40 @@ def test_it_trains_by_its_path(tmp_path, monkeypatch):
     summary = json.loads((run / "summary.json").read_text())
     assert summary["task"] == path and 0 < summary["random_return_mean"] < 200
     assert (tmp_path / "runs.txt").read_text() == "run\n"
+
+
+def test_an_episode_that_ends_within_an_action_earns_nothing_more(tmp_path):
+    code = 'XML = "rod.xml"\ndef reward(sim): return torch.ones(sim.num_worlds)\n'
+    code = "import torch\n" + code + "def terminated(sim): return sim.data('time') % 1 < 0.015\n"  # true for one step
+    task = written(tmp_path, code)
+    for repeat, ended, reward in ((1, True, 1.0), (3, True, 1.0)):
+        env = make_env(task, 2, observations=("state",), action_repeat=repeat)
+        root = env.reset()
+        after = env.step(root.set("action", torch.zeros(2, 1)))["next"]
+        assert after["terminated"].all() == ended and (after["reward"] == reward).all()
+
+
+def test_numbers_of_its_own_are_saved_with_the_worlds(tmp_path):
+    code = (
+        'import torch\nXML = "rod.xml"\n'
+        "def reset(sim, mask, generator):\n"
+        "    goal = sim.data('userdata')\n"
+        "    goal.copy_(torch.where(mask[:, None], generator.uniform(1).to(goal), goal))\n"
+        "def reward(sim): return -(sim.qpos[:, 0] - sim.data('userdata')[:, 0]).abs()\n"
+    )
+    model = MODEL.replace("<worldbody>", '<size nuserdata="1"/><worldbody>', 1)
+    task = written(tmp_path, code, model)
+
+    def rewards(env: WarpEnv) -> torch.Tensor:
+        return env.step(env.observe().set("action", torch.zeros(3, 1)))["next"]["reward"]
+
+    env, other = (make_env(task, 3, seed=seed, observations=("state",)) for seed in (0, 1))
+    env.reset()
+    saved = env.worlds_state()
+    first = rewards(env)
+    assert len(first.unique()) == 3
+    other.reset()
+    env.load_worlds_state(saved)
+    assert torch.equal(rewards(env), first)  # the other's reset changed nothing
+    other.load_worlds_state(saved)
+    assert torch.equal(rewards(other), first)

@@ -62,6 +62,7 @@ def _run(
     score: float | None = None,
     coefficient: float | None = None,
     updates: int = 400,
+    tflop: float = 3.25,
 ) -> Path:
     """A run folder: planned with neither points nor score, under way with points only."""
     variant = "" if coefficient is None else f"-{coefficient}"
@@ -88,7 +89,7 @@ def _run(
         summary |= {"eval_return_mean": score, "eval_return_ci95": [score - 9, score + 9]}
         summary |= {"updates": updates, "env_frames": 4000, "git_commit": "0123abc", "command": "python train.py"}
         summary |= {"wall_time_s": {"setup": 30.0, "train": 200.0, "total": 240.0}, "hardware": {"threads": seed}}
-        summary |= {"throughput": {"tflop": 3.25, "clips_per_s": 321.0}}
+        summary |= {"throughput": {"tflop": tflop, "clips_per_s": 321.0}}
         (path / "summary.json").write_text(json.dumps(summary))
     return path
 
@@ -198,6 +199,17 @@ def test_variants_are_what_differs_within_an_encoder(tmp_path):
     text = _page(tmp_path)
     assert "vjepa, jepa_coef=0.0" in text
     assert "Compute is not equal: 800 updates and 4,000 environment frames (cnn)" in text
+
+
+def test_encoders_that_had_unequal_compute_are_named(tmp_path):
+    _run(tmp_path, "walker-walk", "vjepa", 1, score=1.0)
+    _run(tmp_path, "walker-walk", "videomae", 1, score=1.0, tflop=3.3)
+    _run(tmp_path, "walker-walk", "random", 1, score=1.0, tflop=0.0)
+    assert "not trained with equal compute" not in _page(tmp_path)
+    _run(tmp_path, "walker-walk", "lejepa", 1, score=1.0, tflop=4.5)
+    text = _page(tmp_path)
+    assert "Encoders were not trained with equal compute, in TFLOP: " in text and "lejepa 4.5" in text
+    assert "random 0" not in text and "pretrain.tflop makes it equal" in text
 
 
 def test_a_choice_of_a_group_is_named_without_its_fields(tmp_path):
