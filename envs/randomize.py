@@ -86,8 +86,9 @@ class RandomizeConfig:
         amounts: dict[str, Any] = dict(_NOTHING)
         for config in (PRESETS[self.preset], self) if self.preset else (self,):
             given = ((field.name, getattr(config, field.name)) for field in fields(self))
-            amounts |= {name: amount for name, amount in given if amount is not None}
-        return RandomizeConfig(**amounts | {"preset": ""})
+            amounts.update({name: amount for name, amount in given if amount is not None})
+        amounts["preset"] = ""
+        return RandomizeConfig(**amounts)
 
 
 _NOTHING = dict.fromkeys((field.name for field in fields(RandomizeConfig)), 0.0)
