@@ -42,7 +42,7 @@ class CompareConfig(RunConfig):
     """Which encoders are probed, on what, and how."""
 
     probes: tuple[str, ...] = ()
-    """Suites: state, recognition, retrieval, anomaly, frontend, dynamics; all if empty, of a run a quick state."""
+    """Suites: state, recognition, retrieval, anomaly, frontend, dynamics; all if empty; for run=, a quick look."""
     folder: str = "runs/probe"
     """Folder of rollouts, pretrained encoders, rows and figure."""
     rollouts: RolloutConfig = field(default_factory=RolloutConfig)
@@ -88,7 +88,7 @@ def compare(cells: Sequence[tuple[CompareConfig, str]], checkpoint: Path | None 
         keys = {c.task: _rollouts_key(c) for c, _ in cells if c.seed == config.seed}
         others = {task: made[key] for task, key in keys.items() if task != config.task and key in made}
         about = {"encoder": choice(config, "encoder"), "variant": variant, "task": config.task, "seed": config.seed}
-        own = keys[config.task]
+        own = _rollouts_key(config)
         try:
             if own in failed:
                 raise ValueError(failed[own])

@@ -153,6 +153,16 @@ def test_variants_and_seeds_are_told_apart(call_script, capsys, tmp_path) -> Non
     assert max(tflop) < 1.5 * min(tflop)
 
 
+def test_variants_of_the_worlds_have_rollouts_of_their_own(call_script, capsys, tmp_path) -> None:
+    out = tmp_path / "rows.json"
+    grid = ("task=cartpole-swingup", "encoder=random", "env.action_repeat=2,6", f"folder={tmp_path}", f"out={out}")
+    assert call_script("probe", *grid, *SMALL, "rollouts.policies=[noise]", "probes=state") == 0, capsys.readouterr()
+    rows = json.loads(out.read_text())
+    ranks = {row["variant"]: row["score"] for row in rows if row["target"] == "effective rank"}
+    assert len(ranks) == 2 and len(set(ranks.values())) == 2
+    assert len(list(tmp_path.glob("rollouts/*.safetensors"))) == 2
+
+
 def test_seeds_and_tasks_by_hand() -> None:
     rows = [
         row("vjepa", 0.5, low=0.4, high=0.6, seed=1, target="mean"),
