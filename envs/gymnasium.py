@@ -39,7 +39,8 @@ class WorldsVectorEnv(gymnasium.vector.VectorEnv):
 
     With `NEXT_STEP`, which many of Gymnasium's wrappers ask for, a world that has ended shows its last observation,
     and starts the next episode in the next step, whose action it ignores and whose reward is 0; asking for that waits
-    for the device. With `DISABLED` worlds start anew by `reset(options={"reset_mask": ...})` alone.
+    for the device. With `DISABLED` worlds start anew by `reset(options={"reset_mask": ...})` alone. Both
+    are for `backend="warp"`.
 
     Args:
         task: as for `make_env`.
@@ -84,6 +85,10 @@ class WorldsVectorEnv(gymnasium.vector.VectorEnv):
             raise ValueError(f"output should be 'numpy' or 'torch', got {output!r}.")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode should be 'rgb_array' or None, got {render_mode!r}.")
+        if AutoresetMode(autoreset_mode) is not AutoresetMode.SAME_STEP and backend != "warp":
+            raise ValueError(
+                f"backend={backend} has AutoresetMode.SAME_STEP alone: its simulator does not step past an episode's end."
+            )
         check_observations(observations, _SEEN)
         observations = tuple(observations)
         drawn = ("pixels",) if render_mode and "pixels" not in observations else ()

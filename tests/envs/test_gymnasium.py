@@ -128,6 +128,12 @@ def test_worlds_that_wait_to_be_started_anew():
     assert worlds.step(np.zeros((WORLDS, 1)))[3].tolist() == [True, False, True]
 
 
+def test_other_simulators_do_not_step_past_the_end_of_an_episode():
+    for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED):
+        with pytest.raises(ValueError, match="backend=gym has AutoresetMode.SAME_STEP alone"):
+            WorldsVectorEnv("Pendulum-v1", backend="gym", workers=0, autoreset_mode=mode)
+
+
 def test_wrappers_that_ask_for_the_next_step():
     worlds = NormalizeObservation(FlattenObservation(made(autoreset_mode=AutoresetMode.NEXT_STEP)))
     worlds.reset(seed=0)
