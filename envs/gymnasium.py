@@ -87,7 +87,7 @@ class WorldsVectorEnv(gymnasium.vector.VectorEnv):
             raise ValueError(f"render_mode should be 'rgb_array' or None, got {render_mode!r}.")
         if AutoresetMode(autoreset_mode) is not AutoresetMode.SAME_STEP and backend != "warp":
             raise ValueError(
-                f"backend={backend} has AutoresetMode.SAME_STEP alone: its simulator does not step past an episode's end."
+                f"backend={backend} has AutoresetMode.SAME_STEP alone: nothing there steps past an episode's end."
             )
         check_observations(observations, _SEEN)
         observations = tuple(observations)
