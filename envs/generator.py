@@ -19,10 +19,12 @@ class WorldGenerator:
     Args:
         seed: any integer.
         num_worlds: number of worlds, B.
+        first: index of the first of them.
     """
 
-    def __init__(self, seed: int, num_worlds: int):
-        self._worlds = np.arange(1, num_worlds + 1, dtype=np.uint64)
+    def __init__(self, seed: int, num_worlds: int, first: int = 0):
+        self._first = first
+        self._worlds = np.arange(first + 1, first + num_worlds + 1, dtype=np.uint64)
         self.manual_seed(seed)
 
     def manual_seed(self, seed: int) -> None:
@@ -43,7 +45,7 @@ class WorldGenerator:
 
     def branch(self, index: int) -> "WorldGenerator":
         """A generator of other numbers for the same reset, so that two readers do not shift each other's."""
-        other = WorldGenerator(_hash(self._seed + (index + 1) * _GOLDEN), len(self._worlds))
+        other = WorldGenerator(_hash(self._seed + (index + 1) * _GOLDEN), len(self._worlds), self._first)
         other._set(other._seed, self._decision, self._reset)
         return other
 

@@ -11,7 +11,7 @@ from tensordict import TensorDictBase
 
 from envs.devices import resolve_device
 from envs.workers import Observation, Player, Workers
-from envs.worlds import ENDLESS, Worlds, check_counts, check_no_nan, flags, select
+from envs.worlds import ENDLESS, Worlds, check_counts, check_no_nan, check_workers, flags, select
 
 _MOST_WORKERS = 16  # each holds an interpreter with torch
 
@@ -59,8 +59,7 @@ class HostEnv(Worlds):
         behaviours: tuple[str, ...] = (),
     ):
         check_counts(time_limit=time_limit)
-        if workers is not None and workers < 0:
-            raise ValueError(f"workers should be at least 0, which means no other process than this, got {workers}.")
+        check_workers(workers)
         super().__init__(task_name, num_envs, resolve_device(device), observations, action_repeat)
         self.behaviours = behaviours
         count = min(os.cpu_count() or 1, _MOST_WORKERS) if workers is None else workers

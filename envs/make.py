@@ -7,12 +7,14 @@ from typing import Literal, get_args
 import torch
 
 from envs.cameras import RenderConfig
+from envs.devices import resolve_device
 from envs.host_env import HostEnv
 from envs.randomize import RandomizeConfig
+from envs.split_env import SplitEnv
 from envs.tasks import TASKS, Task
 from envs.user_task import load_task
 from envs.warp_env import WarpEnv
-from envs.worlds import Worlds, check_counts
+from envs.worlds import Worlds, check_counts, check_workers
 
 Backend = Literal["warp", "dm_control", "gym"]
 
@@ -52,7 +54,8 @@ def make_env(
         backend: what simulates: mujoco_warp on the device, the official environments of dm_control in processes on
             the CPU, or environments of Gymnasium, likewise.
         fast_render: of `dm_control`: draw as `render` says; if False, with all of dm_control's standard look.
-        workers: processes of `dm_control` and `gym`; one for each CPU core if None, 0 for none but this one.
+        workers: processes that the worlds are shared out to, 0 for none but this one. If None, `dm_control` and `gym`
+            have one for each CPU core, `warp` none: with N of them its physics uses N cores (`SplitEnv`).
         randomize: how much worlds and episodes of `warp` differ.
 
     Raises:
@@ -63,11 +66,11 @@ def make_env(
     if backend not in get_args(Backend):
         raise ValueError(f"Unknown backend {backend!r}. Nearest: {_nearest(backend, get_args(Backend))}.")
     check_counts(num_envs=num_envs, action_repeat=action_repeat, frame_skip=frame_skip, time_limit=time_limit)
+    check_workers(workers)
     if backend == "warp":
-        return WarpEnv(
-            make_task(task),
-            task_name=task,
-            num_envs=num_envs,
+        make = partial(
+            _warp_env,
+            task,
             device=device,
             seed=seed,
             observations=observations,
@@ -78,6 +81,18 @@ def make_env(
             frame_skip=frame_skip,
             time_limit=time_limit,
             randomize=randomize,
+        )
+        if not workers:
+            return make(num_envs=num_envs)
+        if resolve_device(device).type != "cpu":
+            raise ValueError(f"workers={workers}: worlds on a GPU are all in this process; leave it at None.")
+        return SplitEnv(
+            make,
+            task_name=task,
+            num_envs=num_envs,
+            observations=observations,
+            action_repeat=action_repeat,
+            workers=workers,
         )
     if randomize != RandomizeConfig():
         raise ValueError(f"randomize: worlds of {backend} are all alike; use backend=warp.")
@@ -126,6 +141,10 @@ def _check_name(task: str) -> None:
 
 def _nearest(name: str, known, count: int = 1) -> str:
     return ", ".join(difflib.get_close_matches(name, known, n=count, cutoff=0.0))
+
+
+def _warp_env(task: str, **settings) -> WarpEnv:
+    return WarpEnv(make_task(task), task_name=task, **settings)
 
 
 # Called in the worker processes: here neither dm_control, which takes seconds, nor a GL library is loaded.

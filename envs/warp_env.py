@@ -28,6 +28,7 @@ class WarpEnv(Worlds):
         task: the task; each environment needs its own.
         task_name: its name, for logs.
         num_envs: number of worlds, B.
+        first_world: how many worlds come before these, in other environments of the same seed.
         device: "cpu" or a CUDA device, on which everything stays.
         seed: seed of all that is random here.
         observations: which of "pixels", uint8 (B, 3, K * H, W), "depth", float32 (B, 1, K * H, W), in metres,
@@ -53,6 +54,7 @@ class WarpEnv(Worlds):
         *,
         task_name: str,
         num_envs: int = 16,
+        first_world: int = 0,
         device: torch.device | str = "cpu",
         seed: int = 0,
         observations: tuple[str, ...] = ("pixels", "state"),
@@ -105,7 +107,7 @@ class WarpEnv(Worlds):
         self.episode_steps = time_limit or max(1, math.ceil(control_steps - 1e-6) // action_repeat)
         self.action_dim = task.model.nu
         self.state_names = _check_task(task, self.sim)
-        self._generator = WorldGenerator(seed, num_envs)
+        self._generator = WorldGenerator(seed, num_envs, first_world)
         self._randomizer = Randomizer(randomize, self.sim, render if paints else None)
         self._episode_step = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
         self._repaired = torch.zeros((), dtype=torch.int64, device=self.device)

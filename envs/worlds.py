@@ -144,6 +144,12 @@ def check_counts(**counts: int | None) -> None:
             raise ValueError(f"{name} must be at least 1, got {count}.")
 
 
+def check_workers(workers: int | None) -> None:
+    """Raises ValueError for a number of processes below zero; None stands for a default."""
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers should be at least 0, which means no other process than this, got {workers}.")
+
+
 def check_observations(observations: tuple[str, ...], known: tuple[str, ...]) -> None:
     """Raises ValueError unless there is at least one observation and all are known."""
     if isinstance(observations, str):

@@ -1,7 +1,7 @@
 """From a config to the parts of a run: worlds, encoder, agent, replay, trainer."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ class EnvConfig:
     fast_render: bool = True
     """Whether dm_control draws as env.render says, several times as fast as with its standard look."""
     workers: int | None = None
-    """Processes that dm_control and Gymnasium run in; one for each CPU core if null, 0 for none of their own."""
+    """Processes that the worlds are shared out to, 0 for none; if null, none for warp, and one for each CPU
+    core for dm_control and Gymnasium."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def build_warp(config: RunConfig, num_envs: int, seed: int, observations: tuple[
     """
     if config.env.backend != "warp":
         raise ValueError(f"env.backend={config.env.backend}: this needs the worlds of env.backend=warp.")
-    env = build_env(config, num_envs, seed, observations)
+    env = build_env(replace(config, env=replace(config.env, workers=None)), num_envs, seed, observations)
     assert isinstance(env, WarpEnv)
     return env
 

@@ -6,19 +6,24 @@ A frame is a picture and the decision that led to it: `action_repeat` control st
 do in training, since these tasks end by time. An episode takes longer than can be measured for many worlds, so it is
 put together from two measurements: a decision after which no episode ends, and one after which all do, with the first
 picture of the next. Of E decisions, one is of the second kind. dm_control's is put together in the same way.
+
+With `env.workers=N` the worlds shared out to N processes are measured beside those of this one.
 """
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from assemble import RunConfig, build_warp
+from assemble import RunConfig, build_env, build_warp
+from envs import Worlds
 from envs.warp_start import compiled
 from timing import memory_free, memory_used, seconds_per_call
 
+_SEEN = ("pixels", "state")
 _ENDLESS = 10**9  # decisions, more than are ever measured
 _PROBED = (64, 128)
 """Numbers of worlds by whose memory that of more is estimated: of fewer, what they share would count for most."""
@@ -41,6 +46,8 @@ def env_rows(config: RunConfig, worlds: tuple[int, ...], seconds: float, device:
                 break
             rows += _warp_rows(config, count, seconds, device)
             memory[count] = rows[-1]["memory_mb"]
+            if config.env.workers:
+                rows += _split_rows(config, count, seconds)
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "alloc" not in str(error):
                 raise
@@ -85,20 +92,26 @@ def whole_episode(ordinary: float, last: float, decisions: float) -> float:
 
 
 def _rows(
-    config: RunConfig, backend: str, device: torch.device, worlds: int, times: Mapping[str, float], before: float
+    config: RunConfig,
+    backend: str,
+    device: torch.device,
+    worlds: int,
+    times: Mapping[str, float],
+    before: float,
+    used: float | None = None,
 ) -> list[dict]:
-    """A row for each of `times`: the seconds in which every world draws or decides once."""
+    """A row for each of `times`: the seconds in which every world draws or decides once; megabytes before and now."""
+    used = memory_used(device) if used is None else used
     about = {"backend": backend, "device": str(device), "task": config.task, "worlds": worlds}
-    more = {"memory_mb": max(0.0, memory_used(device) - before), "action_repeat": config.env.action_repeat}
+    more = {"memory_mb": max(0.0, used - before), "action_repeat": config.env.action_repeat}
     return [about | {"what": what, "frames_per_s": worlds / one} | more for what, one in times.items()]
 
 
 def _warp_rows(config: RunConfig, count: int, seconds: float, device: torch.device) -> list[dict]:
     before = memory_used(device)
     repeat = config.env.action_repeat
-    env = build_warp(config, count, config.seed, ("pixels", "state"))
-    observation = env.reset()
-    spec, decisions = env.action_spec, env.episode_steps
+    env = build_warp(config, count, config.seed, _SEEN)
+    spec, decisions, agent = env.action_spec, env.episode_steps, _agent(env)
 
     def physics() -> None:
         env.sim.ctrl.copy_(spec.rand())
@@ -109,11 +122,6 @@ def _warp_rows(config: RunConfig, count: int, seconds: float, device: torch.devi
         physics()
         env.sim.render()
 
-    def agent() -> None:
-        nonlocal observation
-        observation["action"] = spec.rand()
-        _, observation = env.step_and_maybe_reset(observation)
-
     measured = env.device or device
     works = {"physics": physics, "render": env.sim.render, "both": both}
     times = {what: seconds_per_call(work, seconds, measured) for what, work in works.items()}
@@ -123,6 +131,32 @@ def _warp_rows(config: RunConfig, count: int, seconds: float, device: torch.devi
     last = seconds_per_call(agent, seconds, measured)
     times["both with reset"] = whole_episode(ordinary, last, decisions)
     return _rows(config, "warp", measured, count, times, before)
+
+
+def _split_rows(config: RunConfig, count: int, seconds: float) -> list[dict]:
+    """`both with reset` of the worlds in processes of their own."""
+    cpu, times = torch.device("cpu"), []
+    decisions = build_warp(config, 1, config.seed, ("state",)).episode_steps
+    before, used = memory_used(cpu), 0.0
+    for limit in (_ENDLESS, 1):
+        env = build_env(replace(config, env=replace(config.env, time_limit=limit)), count, config.seed, _SEEN)
+        times.append(seconds_per_call(_agent(env), seconds, cpu))
+        used = memory_used(cpu)
+        env.close()
+    whole = {"both with reset": whole_episode(times[0], times[1], decisions)}
+    return _rows(config, f"warp, {min(count, config.env.workers or 0)} processes", cpu, count, whole, before, used)
+
+
+def _agent(env: Worlds) -> Callable[[], None]:
+    """What an agent that acts at random has the worlds do."""
+    observation = env.reset()
+
+    def decide() -> None:
+        nonlocal observation
+        observation["action"] = env.action_spec.rand()
+        _, observation = env.step_and_maybe_reset(observation)
+
+    return decide
 
 
 def _dm_control_rows(config: RunConfig, seconds: float) -> list[dict]:

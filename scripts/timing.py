@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import multiprocessing
 import os
 import time
 from collections.abc import Callable
@@ -31,14 +32,15 @@ def _wait(device: torch.device) -> None:
 
 
 def memory_used(device: torch.device) -> float:
-    """Megabytes in use: on a GPU, by everyone; else by this process."""
+    """Megabytes in use: on a GPU, by everyone; else by this process and those that it started by multiprocessing."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
         free, total = torch.cuda.mem_get_info(device)
         return (total - free) / 1e6
-    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    ours = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+    pages = [int(Path(f"/proc/{one}/statm").read_text(encoding="utf-8").split()[1]) for one in ours]
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def memory_free(device: torch.device) -> float:

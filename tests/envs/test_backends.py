@@ -85,7 +85,7 @@ def test_a_world_whose_physics_gives_up_is_counted_and_starts_anew(tmp_path, mon
     monkeypatch.chdir(tmp_path)  # MuJoCo writes a log
     env = official()
     root = env.reset()
-    env._workers._players[1]._env.physics.data.qvel[:] = np.nan
+    env._workers._shares.held.players[1]._env.physics.data.qvel[:] = np.nan
     step, root = env.step_and_maybe_reset(root.set("action", torch.zeros(WORLDS, 6)))
     after = step["next"]
     assert after["truncated"][:, 0].tolist() == [False, True, False]
@@ -122,7 +122,7 @@ def test_pictures_of_the_official_worlds():
     for spec in names:
         assert ours.observation_spec[spec] == env.observation_spec[spec]
     root = env.reset()
-    player = env._workers._players[0]._env
+    player = env._workers._shares.held.players[0]._env
     ours.sim.qpos[0] = torch.as_tensor(player.physics.data.qpos)
     ours.sim.forward()
     seen = ours.sim.pictures()

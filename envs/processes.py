@@ -1,0 +1,147 @@
+"""Objects that live in processes of their own, and are called from here."""
+
+import multiprocessing
+import signal
+import traceback
+import weakref
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+import torch
+
+_UNGUARDED = 71  # exit status of a process that found no guard in the script that it imported
+
+
+class Held(Protocol):
+    """What a process holds: any object that can be closed."""
+
+    def close(self) -> None:
+        """Frees what the object holds."""
+        ...
+
+
+class Processes:
+    """A process for each object, which calls the object's methods there.
+
+    Args:
+        makes: make the objects, one each; called in the processes, so they must be importable there.
+
+    Raises:
+        ValueError: what an object raised as its user's mistake when it was made, or a script that starts processes when
+            it is imported.
+    """
+
+    def __init__(self, makes: Sequence[Callable[[], Held]]):
+        context = multiprocessing.get_context("spawn")  # a fork would copy torch's and Warp's threads half
+        self._pipes: list[Connection] = []
+        processes: list[Any] = []
+        for make in makes:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, make), daemon=True)
+            try:
+                process.start()
+            except RuntimeError:
+                # What multiprocessing itself asks: whether this is such a process, still importing the script.
+                if not getattr(multiprocessing.current_process(), "_inheriting", False):
+                    raise
+                raise SystemExit(_UNGUARDED) from None
+            theirs.close()
+            self._pipes.append(ours)
+            processes.append(process)
+        self.close = weakref.finalize(self, _stop, self._pipes, processes)
+        try:
+            for pipe in self._pipes:
+                _receive(pipe)
+        except RuntimeError:
+            processes[0].join(timeout=5)
+            if processes[0].exitcode == _UNGUARDED:
+                raise ValueError(
+                    "Processes that play worlds import your script anew, which starts processes itself: put what makes "
+                    'the worlds under `if __name__ == "__main__":`, or pass workers=0.'
+                ) from None
+            raise
+
+    def ask(self, what: str, arguments: Sequence[tuple | None]) -> list[Any]:
+        """Calls a method of the objects, all at the same time.
+
+        Args:
+            what: the method's name.
+            arguments: its arguments for each object; None for an object that is not asked.
+
+        Returns:
+            What those that were asked answered, in their order.
+
+        Raises:
+            ValueError: what a method raised as its caller's mistake.
+            RuntimeError: what else went wrong there. Either ends that object's process.
+        """
+        asked = []
+        for pipe, those in zip(self._pipes, arguments, strict=True):
+            if those is not None:
+                pipe.send((what, those))
+                asked.append(pipe)
+        return [_receive(pipe) for pipe in asked]
+
+
+class Here:
+    """One object in this process, asked like those of `Processes`.
+
+    Args:
+        make: makes the object.
+    """
+
+    def __init__(self, make: Callable[[], Held]):
+        self.held = make()
+        self.close = weakref.finalize(self, self.held.close)
+
+    def ask(self, what: str, arguments: Sequence[tuple | None]) -> list[Any]:
+        """Calls a method of the object, with the arguments of `arguments[0]` unless that is None."""
+        return [getattr(self.held, what)(*those) for those in arguments if those is not None]
+
+
+def _receive(pipe: Connection) -> Any:
+    try:
+        status, answer = pipe.recv()
+    except EOFError as error:
+        raise RuntimeError("A process that played worlds has died; what it said stands above, if anything.") from error
+    if status == "mistake":
+        raise ValueError(answer)
+    if status == "error":
+        raise RuntimeError(f"A world failed in its process:\n{answer}")
+    return answer
+
+
+def _stop(pipes: list[Connection], processes: list) -> None:
+    for pipe in pipes:
+        try:
+            pipe.send(None)
+        except OSError:  # it is gone already
+            continue
+    for process in processes:
+        process.join(timeout=5)
+        if process.is_alive():
+            process.terminate()
+    for pipe in pipes:
+        pipe.close()
+
+
+def _serve(pipe: Connection, make: Callable[[], Held]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks may want to save the worlds before it stops
+    torch.set_num_threads(1)
+    held: Held | None = None
+    try:
+        held = make()
+        pipe.send(("done", None))
+        while (request := pipe.recv()) is not None:
+            what, arguments = request
+            pipe.send(("done", getattr(held, what)(*arguments)))
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # nobody listens any more
+        pass
+    except ValueError as error:
+        pipe.send(("mistake", str(error)))
+    except Exception:  # whatever a simulator raises is shown where it can be seen
+        pipe.send(("error", traceback.format_exc()))
+    finally:
+        if held is not None:
+            held.close()
