@@ -19,8 +19,6 @@ from encoders.video import Batch, VideoConfig, VideoEncoder
 class LeJEPAConfig(VideoConfig):
     """LeJEPA: the next embedding from this one and the actions, embeddings kept normal."""
 
-    readout: str = "embedding"
-    """What the agent receives: embedding (what the objective acts on), compressed, pooled or tokens."""
     sigreg_coef: float = 0.09
     """Weight of SIGReg beside the prediction."""
     projections: int = 1024

@@ -192,6 +192,8 @@ class Pretrainer:
         config = self.config
         if not math.isfinite(loss) or not math.isfinite(rank):
             what = "its loss or its features are not finite"
+        elif size == 0:
+            what = "its features are all zero, as those of a readout are that was never fitted (fit_readout)"
         elif std < config.min_feature_std * size:
             what = "its features are the same for every clip"
         elif rank < least:

@@ -20,8 +20,6 @@ from encoders.video import Batch, VideoConfig, VideoEncoder
 class VICRegConfig(VideoConfig):
     """VICReg: two views of a clip agree."""
 
-    readout: str = "embedding"
-    """What the agent receives: embedding (what the objective acts on), compressed, pooled or tokens."""
     invariance_coef: float = 25.0
     """Weight of the squared difference between the views."""
     variance_coef: float = 25.0

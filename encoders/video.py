@@ -22,7 +22,8 @@ class VideoConfig:
     training_mode: str = "refresh"
     """frozen (pretrained once), refresh (again on the agent's rollouts), finetune (by the agent) or cotrain (both)."""
     readout: str = "compressed"
-    """What the agent receives: embedding (a trained head), compressed (principal components), pooled or tokens."""
+    """What the agent receives: compressed (principal components of the tokens), embedding (the trained head that terms
+    act on), pooled or tokens."""
     embedding_dim: int = 256
     """Width of a clip's embedding, and number of principal components of readout=compressed."""
     token_channels: int = 16
@@ -243,8 +244,6 @@ class RandomConfig(VideoConfig):
 
     training_mode: str = "frozen"
     """Only frozen."""
-    readout: str = "embedding"
-    """What the agent receives: embedding (a head, untrained too), compressed, pooled or tokens."""
 
 
 class RandomEncoder(VideoEncoder):

@@ -26,8 +26,6 @@ from encoders.vit import gather_tokens
 class VJEPAConfig(VideoConfig):
     """V-JEPA pretrained on the agent's own rollouts."""
 
-    readout: str = "embedding"
-    """What the agent receives: embedding (a trained head), compressed (principal components), pooled or tokens."""
     grounding: GroundingConfig = field(
         default_factory=lambda: GroundingConfig(future_coef=1.0, contrast_coef=1.0, reward_coef=1.0)
     )

@@ -24,6 +24,7 @@ def video_encoder():
     torch.manual_seed(0)
     config = VJEPAConfig(
         vit=VIT,
+        readout="embedding",
         embedding_dim=16,
         token_channels=4,
         predictor_dim=24,

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 FRAMES, STEPS, SIDE = 2, 2, 32
 # Each term is a mean over clips and draws nothing at random: half batches then average to the whole one.
 CONFIG = VJEPAConfig(
+    readout="embedding",
     vit=ViTConfig(image_size=SIDE, frames=FRAMES, tubelet=FRAMES, patch=8, dim=24, depth=1, heads=2),
     embedding_dim=32,
     token_channels=8,
@@ -183,6 +184,8 @@ def test_a_constant_is_a_collapse_whatever_its_rank() -> None:
         encoder.readout.mlp[-1].weight[1:] = 0
     with pytest.raises(CollapseError, match="vary along too few directions, with effective rank 1"):
         train(encoder, replace(config, min_effective_rank=2.0))
+    with pytest.raises(CollapseError, match=r"all zero, as those of a readout are that was never fitted"):
+        train(made(readout="compressed"), config)
 
 
 def test_what_watches_is_in_the_metrics() -> None:

@@ -16,6 +16,7 @@ from encoders.vjepa import VJEPA, VJEPAConfig
 
 FRAMES, STEPS, SIDE = 2, 2, 32
 CONFIG = VJEPAConfig(
+    readout="embedding",
     vit=ViTConfig(image_size=SIDE, frames=FRAMES, tubelet=FRAMES, patch=8, dim=24, depth=1, heads=2),
     masks=MaskConfig(),
     embedding_dim=32,
