@@ -221,6 +221,7 @@ def untrained(rollouts: Rollouts, folder: Path, others: dict | None = None) -> S
     """The untrained network, learning from the episodes that it is scored on."""
     config = cli.compose(CompareConfig, GROUPS, ["task=reacher-easy", "encoder=random", *SMALL])
     encoder = make_encoder(config.encoder, 2, 1).eval()
+    encoder.fit_readout(rollouts.sample(40, 1, encoder.clip_frames)[0][:, :-1])
     common = {"in_view": True, "movies": 0, "device": torch.device("cpu"), "folder": folder, "env": config.env}
     return Subject(encoder, "reacher-easy", rollouts, rollouts, others or {}, config.probe, **common)
 
