@@ -1,5 +1,9 @@
 """Worlds shared out to processes are those of one process, to the bit."""
 
+import multiprocessing
+import os
+import signal
+
 import gymnasium
 import pytest
 import torch
@@ -88,6 +92,14 @@ def test_actions_that_are_no_numbers_name_their_worlds(split):
     action[3, 0] = torch.nan
     with pytest.raises(ValueError, match=r"worlds \[3\] are NaN"):
         split.step(split.observe().set("action", action))
+
+
+def test_an_interrupt_leaves_them_to_whoever_saves_them(split):
+    """Ctrl-C reaches every process of a terminal."""
+    for child in multiprocessing.active_children():
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGINT)
+    assert len(split.worlds_state()["episode_step"]) == WORLDS
 
 
 def test_what_a_process_warns_of_is_heard_once():
