@@ -52,7 +52,7 @@ class Processes:
         self.close = weakref.finalize(self, _stop, self._pipes, processes)
         try:
             for pipe in self._pipes:
-                _receive(pipe)
+                _checked(*_answer(pipe))
         except RuntimeError:
             processes[0].join(timeout=5)
             if processes[0].exitcode == _UNGUARDED:
@@ -74,14 +74,15 @@ class Processes:
 
         Raises:
             ValueError: what a method raised as its caller's mistake.
-            RuntimeError: what else went wrong there. Either ends that object's process.
+            RuntimeError: what else went wrong there, which ends that object's process.
         """
         asked = []
         for pipe, those in zip(self._pipes, arguments, strict=True):
             if those is not None:
                 pipe.send((what, those))
                 asked.append(pipe)
-        return [_receive(pipe) for pipe in asked]
+        answers = [_answer(pipe) for pipe in asked]  # all of them, or the next call would read what is left of this one
+        return [_checked(*answer) for answer in answers]
 
 
 class Here:
@@ -100,11 +101,14 @@ class Here:
         return [getattr(self.held, what)(*those) for those in arguments if those is not None]
 
 
-def _receive(pipe: Connection) -> Any:
+def _answer(pipe: Connection) -> tuple[str, Any]:
     try:
-        status, answer = pipe.recv()
+        return pipe.recv()
     except EOFError as error:
         raise RuntimeError("A process that played worlds has died; what it said stands above, if anything.") from error
+
+
+def _checked(status: str, answer: Any) -> Any:
     if status == "mistake":
         raise ValueError(answer)
     if status == "error":
@@ -135,10 +139,14 @@ def _serve(pipe: Connection, make: Callable[[], Held]) -> None:
         pipe.send(("done", None))
         while (request := pipe.recv()) is not None:
             what, arguments = request
-            pipe.send(("done", getattr(held, what)(*arguments)))
+            try:
+                answer = "done", getattr(held, what)(*arguments)
+            except ValueError as error:
+                answer = "mistake", str(error)
+            pipe.send(answer)
     except (EOFError, BrokenPipeError, ConnectionResetError):  # nobody listens any more
         pass
-    except ValueError as error:
+    except ValueError as error:  # of what makes the object
         pipe.send(("mistake", str(error)))
     except Exception:  # whatever a simulator raises is shown where it can be seen
         pipe.send(("error", traceback.format_exc()))

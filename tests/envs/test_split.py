@@ -85,6 +85,9 @@ def test_saved_worlds_go_on_in_any_number_of_processes(split):
         split.load_worlds_state(make_env("walker-walk", 2, **SETTINGS).worlds_state())
     with pytest.raises(ValueError, match="they are not 5 worlds"):
         split.load_worlds_state({k: v for k, v in env_saved.items() if k != "generator"})
+    with pytest.raises(ValueError, match="do not fit: 'qpos'"):  # said by the processes, which go on
+        split.load_worlds_state(env_saved | {"sim.qpos": torch.zeros(WORLDS, 1)})
+    same(split, env, 1)
 
 
 def test_actions_that_are_no_numbers_name_their_worlds(split):
