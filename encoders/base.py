@@ -45,6 +45,10 @@ class Encoder(nn.Module):
         """The same observations to the tokens (B, N, D) that the features are read out of."""
         raise NotImplementedError
 
+    def watched(self, observation: Tensor) -> Tensor:
+        """What shows a collapse while the encoder is trained, (B, n): its features, or what they are fitted to."""
+        return self(observation)
+
     # ---- what is fitted to rollouts ----
 
     def fit(self, frames: Tensor, reward: Tensor) -> None:

@@ -52,10 +52,11 @@ class PretrainConfig:
     """Arithmetic of the losses: float32, bf16 (weights stay float32), or bf16 on GPUs that have it."""
     compile: bool = False
     """Compile the transformer's blocks; takes a minute and pays in long runs."""
-    min_effective_rank: float = 2.0
-    """Effective rank of the features below which the encoder counts as collapsed and the run stops."""
+    min_effective_rank: float = 1.2
+    """Effective rank of the features, or of the tokens that they are fitted to, below which the encoder counts as
+    collapsed and the run stops. One strong direction is no collapse: VideoMAE's rank goes down to 2 on walker."""
     min_feature_std: float = 1e-3
-    """Standard deviation of the features, as a share of their size, below which the same holds."""
+    """Standard deviation of the same, as a share of their size, below which the same holds."""
     log_every: int = 50
     """Steps between lines of metrics."""
 
@@ -178,7 +179,7 @@ class Pretrainer:
     @torch.no_grad()
     def _metrics(self, losses: dict[str, Tensor], clips: Tensor) -> dict[str, float]:
         with self.autocast():
-            features = torch.cat([self.encoder(part).float() for part in clips.split(self.config.batch_size)])
+            features = torch.cat([self.encoder.watched(part).float() for part in clips.split(self.config.batch_size)])
         rank, std = float(effective_rank(features)), float(features.std(0).mean())
         scalars = {name: float(value) for name, value in losses.items()}
         loss = sum(scalars.values())
@@ -192,9 +193,7 @@ class Pretrainer:
         config = self.config
         if not math.isfinite(loss) or not math.isfinite(rank):
             what = "its loss or its features are not finite"
-        elif size == 0:
-            what = "its features are all zero, as those of a readout are that was never fitted (fit_readout)"
-        elif std < config.min_feature_std * size:
+        elif std <= config.min_feature_std * size:
             what = "its features are the same for every clip"
         elif rank < least:
             what = "its features vary along too few directions"

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from encoders.base import Encoder, check_frames, check_training_mode
 from encoders.grounding import Grounding, GroundingConfig
-from encoders.readout import EmbeddingReadout, fit_readout, make_readout
+from encoders.readout import CompressedReadout, EmbeddingReadout, fit_readout, make_readout
 from encoders.teacher import follow, teacher_of
 from encoders.vit import VideoTransformer, ViTConfig
 
@@ -146,6 +146,12 @@ class VideoEncoder(Encoder):
         """uint8 clips (B, F, 3, H, W) to tokens (B, N, D), ordered by time, row, column."""
         self._check(observation, self.clip_frames)
         return self.vit(self.normalise(observation))
+
+    def watched(self, observation: Tensor) -> Tensor:
+        """Tokens, (B, N D), where the agent receives components of them: these are of another training step."""
+        if isinstance(self.readout, CompressedReadout):
+            return self.tokens(observation).flatten(1)
+        return self(observation)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, D) to the embeddings (B, E) that terms act on."""

@@ -27,7 +27,7 @@ class Memory:
         """Mean held-out R2 as `probe_r2`; a state of which it falls below -1 counts as -1."""
         clips, state = self.rows = self.rows or self._draw()
         self.encoder.eval()
-        features = torch.cat([self.encoder(part) for part in clips.split(256)])
+        features = torch.cat([self.encoder.watched(part) for part in clips.split(256)])
         self.encoder.train()
         cut = 3 * len(features) // 4
         scores = linear_probe(ProbeConfig(), features[:cut], state[:cut], features[cut:], state[cut:])

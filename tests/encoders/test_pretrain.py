@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from encoders.grounding import GroundingConfig
 from encoders.pretrain import CollapseError, PretrainConfig, Pretrainer, flops_per_clip
+from encoders.probe import effective_rank
 from encoders.throughput import autocast_dtype, count_flops, has_bf16, peak_flops
 from encoders.vit import ViTConfig
 from encoders.vjepa import VJEPA, VJEPAConfig
@@ -184,8 +185,20 @@ def test_a_constant_is_a_collapse_whatever_its_rank() -> None:
         encoder.readout.mlp[-1].weight[1:] = 0
     with pytest.raises(CollapseError, match="vary along too few directions, with effective rank 1"):
         train(encoder, replace(config, min_effective_rank=2.0))
-    with pytest.raises(CollapseError, match=r"all zero, as those of a readout are that was never fitted"):
-        train(made(readout="compressed"), config)
+
+
+def test_tokens_are_watched_where_components_of_them_are_received() -> None:
+    encoder = made(readout="compressed")  # never fitted: its features are zero, which says nothing of its tokens
+    config = replace(WHOLE, steps=1, lr=1e-12, log_every=1, min_effective_rank=2.0)
+    with torch.no_grad():
+        tokens = encoder.tokens(data()[0][:16, :FRAMES])
+    row = train(encoder, config)[-1]
+    assert row["effective_rank"] == pytest.approx(float(effective_rank(tokens.flatten(1))), rel=1e-3)
+    with torch.no_grad():
+        encoder.vit.norm.weight.zero_()
+        encoder.vit.norm.bias.fill_(1.0)
+    with pytest.raises(CollapseError, match="its features are the same for every clip"):
+        train(encoder, config)
 
 
 def test_what_watches_is_in_the_metrics() -> None:
