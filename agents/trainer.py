@@ -12,6 +12,7 @@ from torch import Tensor
 from agents.checkpoint import fitting, load_checkpoint, save_checkpoint
 from agents.collector import Collector
 from agents.encoder_training import EncoderTraining
+from agents.interrupts import Interrupts
 from agents.learner import Learner
 from agents.replay import Replay
 
@@ -90,27 +91,37 @@ class Trainer:
         self.encoder_id = self.encoder.identity()
         self._last_saved = time.monotonic()
         self._running: tuple[str, float] | None = None
+        self.interrupts = Interrupts()
 
     # ---- stages ----
 
     def run(self) -> None:
-        """All stages, from wherever the run stands."""
+        """All stages, from wherever the run stands.
+
+        Raises:
+            KeyboardInterrupt: a signal asked to stop; what was done until then is saved.
+        """
         self.prepare()
-        with self._timed("train"):
+        with self.interrupts, self._timed("train"):
             self._train()
         self.save()
 
     def prepare(self) -> None:
-        """The stages before the agent learns: rollouts of noise, and an encoder pretrained on them."""
-        with self._timed("collect"):
+        """The stages before the agent learns: rollouts of noise, and an encoder pretrained on them.
+
+        Raises:
+            KeyboardInterrupt: as of `run`.
+        """
+        with self.interrupts, self._timed("collect"):
             self._collect()
-        with self._timed("pretrain"):
+        with self.interrupts, self._timed("pretrain"):
             self._pretrain()
 
     def _collect(self) -> None:
         total = self.config.seed_decisions
         for _ in self.progress(range(self.decisions, total), "collect", self.decisions, total):
             self._step(None, 1.0)
+            self._save_if_due()
 
     def _pretrain(self) -> None:
         if self.pretrained:
@@ -227,8 +238,10 @@ class Trainer:
     # ---- checkpoints ----
 
     def _save_if_due(self) -> None:
-        if time.monotonic() - self._last_saved >= self.config.checkpoint_seconds:
+        if self.interrupts.asked or time.monotonic() - self._last_saved >= self.config.checkpoint_seconds:
             self.save()
+        if self.interrupts.asked:
+            raise KeyboardInterrupt
 
     def save(self) -> None:
         """Writes the checkpoint."""

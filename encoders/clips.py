@@ -1,7 +1,8 @@
 """Clips drawn from recordings on disk, in the form in which replay gives them."""
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,9 @@ class Clips:
     Recordings are cut into stretches, which are decoded when they are first drawn from. If not all of them fit
     into the cache, those that are in it take turns with the rest, one for each batch.
 
+    What more than half of the recordings have counts: where these have actions, and equally many dimensions of them,
+    the others are skipped; otherwise nobody's actions are used. The same then holds for rewards.
+
     Args:
         config: camera and cache.
         corpus: the recordings.
@@ -48,9 +52,9 @@ class Clips:
 
     Attributes:
         recordings: number of recordings that clips are drawn from.
-        has_action: whether all recordings have actions, and equally many; one of 0 stands for them otherwise.
+        has_action: whether the recordings' actions are used; one of 0 stands for them otherwise.
         action_dim: number of action dimensions, A.
-        has_reward: whether all recordings have rewards; they are 0 otherwise.
+        has_reward: whether their rewards are used; they are 0 otherwise.
         sentences: what `behaviour` points to.
         described: whether a sentence is known to hold in any recording.
         skipped: file, or part of one, -> why nothing is drawn from it; it grows as more is decoded.
@@ -71,12 +75,11 @@ class Clips:
         self.clip_frames, self.steps, self.side, self.device = clip_frames, steps, side, torch.device(device)
         self.sentences, self.skipped = corpus.sentences, dict(corpus.skipped)
         usable = self._usable(corpus.recordings)
+        usable, dims = self._alike(usable, "actions", lambda one: 0 if one.action is None else one.action.shape[1])
+        usable, rewards = self._alike(usable, "rewards", lambda one: int(one.reward is not None))
         self.recordings = len(usable)
-        dims = {0 if one.action is None else one.action.shape[1] for one in usable}
-        self.has_action = len(dims) == 1 and 0 not in dims
-        self.action_dim = dims.pop() if self.has_action else 1
+        self.has_action, self.action_dim, self.has_reward = dims > 0, dims or 1, rewards > 0
         self.described = any(one.behaviour >= 0 for one in usable)
-        self.has_reward = all(one.reward is not None for one in usable)
         # A stretch is the clips whose newest frames are first, ..., last - 1 of a recording.
         self._stretches = [
             (one, first, min(first + _STRETCH, one.frames - steps))
@@ -112,6 +115,20 @@ class Clips:
             why = "; ".join(f"{name}: {reason}" for name, reason in list(self.skipped.items())[:3])
             raise ValueError(f"There is nothing to draw clips from ({why}).")
         return usable
+
+    def _alike(
+        self, usable: list[Recording], what: str, dims: Callable[[Recording], int]
+    ) -> tuple[list[Recording], int]:
+        """The recordings whose number of dimensions more than half have, and it; all and 0 if there is none."""
+        common, count = Counter(map(dims, usable)).most_common(1)[0]
+        if common == 0 or 2 * count <= len(usable):
+            return usable, 0
+        for one in usable:
+            if dims(one) == 0:
+                self.skipped[one.name] = f"it has no {what}, as most recordings have"
+            elif dims(one) != common:
+                self.skipped[one.name] = f"its {what} have {dims(one)} dimensions, those of most recordings {common}"
+        return [one for one in usable if dims(one) == common], common
 
     # ---- drawing ----
 

@@ -6,6 +6,7 @@ and the heads of other terms have no place there and stay behind. Nor has the me
 for it differs from pixel to pixel: it lies beside the weights, and `encoder=pretrained` heeds it.
 """
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,7 +95,7 @@ def to_transformers(encoder: VideoEncoder) -> "VJEPA2Model":
         layer_norm_eps=encoder.vit.norm.eps,
         # There is no VJEPA2Model without a predictor; one of no blocks stands for none.
         pred_hidden_size=predictor.embed.out_features if predictor else vit.dim,
-        pred_num_attention_heads=vit.heads,
+        pred_num_attention_heads=predictor.heads if predictor else vit.heads,
         pred_num_hidden_layers=len(predictor.blocks) if predictor else 0,
         pred_num_mask_tokens=1,
     )
@@ -127,7 +128,8 @@ def from_transformers(
     if model.config.model_type != "vjepa2":
         raise ValueError(f"{folder} holds a {type(model).__name__}, not a VJEPA2Model.")
     theirs = model.config
-    same_predictor = theirs.pred_num_mask_tokens == 1 and theirs.pred_num_attention_heads == theirs.num_attention_heads
+    heads = math.gcd(theirs.pred_hidden_size, theirs.num_attention_heads)  # as our predictor has them
+    same_predictor = theirs.pred_num_mask_tokens == 1 and theirs.pred_num_attention_heads == heads
     vit = _vit_config(folder, theirs, frames, image_size)
     config = replace(
         config or VJEPAConfig(),

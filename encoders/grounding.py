@@ -45,6 +45,15 @@ class GroundingConfig:
     inverse_coef: float = 0.0
     """Weight of telling the mean action from the embeddings before and after."""
 
+    def __post_init__(self):
+        if min(self.future_components, self.change_components) < 0 or self.future_pool < 1:
+            raise ValueError(
+                "future_components and change_components must be 0 or more and future_pool 1 or more, got "
+                f"{self.future_components}, {self.change_components} and {self.future_pool}."
+            )
+        if self.contrast_temperature <= 0:
+            raise ValueError(f"contrast_temperature must be above 0, got {self.contrast_temperature}.")
+
     @property
     def active(self) -> bool:
         """Whether any term is on."""

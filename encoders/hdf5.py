@@ -21,14 +21,20 @@ def read_hdf5(files: Sequence[Path], camera: str) -> Corpus:
     for file in files:
         try:
             with h5py.File(file) as opened:
-                names = [""]
-                if isinstance(opened.get("data"), h5py.Group):
-                    names = [f"/data/{name}" for name in sorted(opened["data"], key=_natural)]
-                for name in names:
+                for name in _group_names(h5py, opened):
                     _read_group(h5py, file, opened, name, camera, corpus)
         except DAMAGE as error:
             corpus.skipped[str(file)] = reason(error)
     return corpus
+
+
+def _group_names(h5py: ModuleType, opened) -> list[str]:
+    """robomimic's groups data/demo_N, or else the one group that the arrays are in."""
+    data = opened.get("data")
+    if not isinstance(data, h5py.Group):
+        return [""]
+    inner = [name for name in sorted(data, key=_natural) if not isinstance(data.get(name), h5py.Dataset)]
+    return [f"/data/{name}" for name in inner] or ["/data"]
 
 
 def _read_group(h5py: ModuleType, file: Path, opened, name: str, camera: str, corpus: Corpus) -> None:
@@ -42,7 +48,11 @@ def _read_group(h5py: ModuleType, file: Path, opened, name: str, camera: str, co
 def _episodes(h5py: ModuleType, file: Path, group, camera: str) -> Iterator[Recording]:
     """One of robomimic's groups data/demo_N, an episode, or one long array that flags cut into episodes."""
     pictures = group[choose_camera(camera, _picture_names(h5py, group), file)]
+    if len(pictures) == 0:
+        raise UnreadableError(f"its {pictures.name} holds no frames")
     action, reward = (_array(group, names) for names in (("actions", "action"), ("rewards", "reward")))
+    if reward is not None and reward.size != len(reward):
+        raise UnreadableError(f"its rewards are {reward.shape}: expected one for each frame, (T,) or (T, 1)")
     if "step_type" in group:  # as dm_env counts: the action and the reward that led to a frame
         action, reward = (None if x is None else np.concatenate([x[1:], x[:1]]) for x in (action, reward))
     action = None if action is None else action.reshape(len(action), -1)
@@ -71,20 +81,35 @@ def _hdf5_reader(h5py: ModuleType, file: Path, name: str, offset: int) -> Callab
 
 
 def _picture_names(h5py: ModuleType, group) -> list[str]:
+    """Names of the arrays that may be pictures, at least one."""
     names: list[str] = []
+    others = []
 
     def visit(name: str, item) -> None:
         seen = isinstance(item, h5py.Dataset) and item.dtype == np.uint8 and item.ndim == 4
         if seen and 3 in (item.shape[-1], item.shape[1]) and not name.startswith("next"):
             names.append(name)
+        elif isinstance(item, h5py.Dataset):
+            others.append(item)
 
     group.visititems(visit)
+    if not names:
+        others.sort(key=lambda item: -item.ndim)  # those with the most axes may be meant as pictures
+        found = ", ".join(f"{item.name} {item.dtype} {item.shape}" for item in others[:3]) or "no array"
+        raise UnreadableError(
+            "it holds no pictures: expected an array uint8 (T, H, W, 3) or (T, 3, H, W), found "
+            f"{found}{' and more' if len(others) > 3 else ''}"
+        )
     return names
 
 
 def _array(group, names: Sequence[str]) -> np.ndarray | None:
     found = next((name for name in names if hasattr(group.get(name), "shape")), None)
-    return None if found is None else np.asarray(group[found], np.float32)
+    if found is None:
+        return None
+    if not group[found].shape:
+        raise UnreadableError(f"its array {found} is a single value: expected one row for each frame")
+    return np.asarray(group[found], np.float32)
 
 
 def _bounds(group, length: int) -> list[tuple[int, int]]:
@@ -92,13 +117,21 @@ def _bounds(group, length: int) -> list[tuple[int, int]]:
     ended = np.zeros(length, bool)
     for name in ("terminals", "timeouts", "dones", "done", "terminated", "truncated"):
         if name in group:
-            ended |= np.asarray(group[name]).reshape(-1)[:length].astype(bool)
+            ended |= _flags(group, name, length).astype(bool)
     if "step_type" in group:
-        ended |= np.asarray(group["step_type"]).reshape(-1)[:length] == 2
+        ended |= _flags(group, "step_type", length) == 2
     if "episode_ends" in group:  # counts of rows, as diffusion policies store them
         ended[np.asarray(group["episode_ends"], np.int64) - 1] = True
     cuts = [0, *(np.flatnonzero(ended) + 1).tolist(), length]
     return [(first, last) for first, last in zip(cuts, cuts[1:], strict=False) if last > first]
+
+
+def _flags(group, name: str, length: int) -> np.ndarray:
+    """One value for each frame, (length,)."""
+    flags = np.asarray(group[name])
+    if flags.shape not in ((length,), (length, 1)):
+        raise UnreadableError(f"its array {name} is {flags.shape}: expected ({length},), one flag for each frame")
+    return flags.reshape(-1)
 
 
 def _natural(name: str) -> tuple[int, str]:

@@ -40,7 +40,8 @@ class InternVideo2Config(VideoConfig):
     """InternVideo2: a teacher's tokens, then sentences, then labels."""
 
     teacher: str = ""
-    """Folder of the run whose encoder teaches; empty for this network as it is before training."""
+    """Folder of the run whose encoder teaches, or a public checkpoint as encoder=pretrained reads it; empty for this
+    network as it is before training."""
     text: TextConfig = field(default_factory=TextConfig)
     """How clips are compared with sentences."""
     visible: float = 0.2

@@ -70,7 +70,7 @@ def sample_tubes(hidden: float, batch: int, vit: ViTConfig, device: torch.device
     """Draws VideoMAE's tubes: single places, hidden through the whole clip.
 
     Args:
-        hidden: share of the places that is hidden; at least one is left.
+        hidden: share of the places that is hidden; at least one is, and one is left.
         batch: clips, B.
 
     Returns:
@@ -78,7 +78,7 @@ def sample_tubes(hidden: float, batch: int, vit: ViTConfig, device: torch.device
     """
     _, rows, columns = vit.grid
     order = torch.rand(batch, rows * columns, device=device).argsort(1)
-    count = max(1, round((1 - hidden) * rows * columns))
+    count = min(max(1, round((1 - hidden) * rows * columns)), rows * columns - 1)
     return through_time(order[:, :count], vit), through_time(order[:, count:], vit)
 
 

@@ -15,7 +15,9 @@ from types import ModuleType
 import av
 import numpy as np
 import torch
+from av.container import InputContainer
 from av.error import FFmpegError
+from av.video.stream import VideoStream
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -81,9 +83,7 @@ def optional(module: str) -> ModuleType:
 
 
 def choose_camera(camera: str, names: Sequence[str], where: Path) -> str:
-    """The pictures that `camera` names, by their whole name or its last part."""
-    if not names:
-        raise UnreadableError("it holds no pictures")
+    """The one of `names` that `camera` names, by its whole name or the last part; the first if it is empty."""
     if not camera:
         return names[0]
     for name in names:
@@ -107,7 +107,7 @@ def read_videos(files: Sequence[Path], camera: str = "") -> Corpus:
 def _video(file: Path) -> Recording:
     try:
         with av.open(str(file)) as container:
-            stream = container.streams.video[0]
+            stream = _pictures_of(container)
             rate = stream.average_rate
             frames = stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
     except (FFmpegError, IndexError, ValueError) as error:
@@ -117,7 +117,14 @@ def _video(file: Path) -> Recording:
     return Recording(str(file), frames, lambda first, last, side: read_video(file, first, last, side, rate))
 
 
-def read_video(file: Path, first: int, last: int, side: int, rate: Fraction | int) -> Tensor:
+def _pictures_of(container: InputContainer) -> VideoStream:
+    if not container.streams.video:
+        others = ", ".join(sorted({stream.type for stream in container.streams}))
+        raise UnreadableError(f"it holds no pictures, only {others or 'nothing'}")
+    return container.streams.video[0]
+
+
+def read_video(file: Path, first: int, last: int, side: int, rate: Fraction | float) -> Tensor:
     """Frames `first` to `last`, that one not included, counted in time at `rate` per second.
 
     A video whose frames are not evenly spaced shows each for as long as it stands.
@@ -131,7 +138,7 @@ def read_video(file: Path, first: int, last: int, side: int, rate: Fraction | in
     pictures: dict[int, Tensor] = {}
     try:
         with av.open(str(file)) as container:
-            stream = container.streams.video[0]
+            stream = _pictures_of(container)
             base, start = stream.time_base or Fraction(1, av.time_base), stream.start_time or 0
             container.seek(start + int(first / (rate * base)), stream=stream)  # to the key frame before it
             for frame in container.decode(stream):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.grounding import covariance_loss, variance_loss
-from encoders.video import Batch, VideoConfig, VideoEncoder
+from encoders.video import Batch, VideoConfig, VideoEncoder, shifted
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,3 @@ class VICReg(VideoEncoder):
         spread = config.brightness * (2 * torch.rand(len(clip), 1, 1, 1, 1, device=clip.device) - 1)
         # Brightness scales what the camera saw, from which the mean frame has been taken off since.
         return shifted(clip + spread * (clip + self.mean_frame / self.pixel_std), config.shift)
-
-
-def shifted(clip: Tensor, most: int) -> Tensor:
-    """Each clip (B, F, 3, H, W) moved by up to `most` pixels in height and width; its edges are repeated."""
-    batch, frames, _, height, width = clip.shape
-    padded = F.pad(clip.flatten(0, 1), (most,) * 4, mode="replicate").unflatten(0, (batch, frames))
-    top, left = torch.randint(2 * most + 1, (2, batch, 1), device=clip.device)  # (B, 1) each
-    rows = top + torch.arange(height, device=clip.device)  # (B, H)
-    columns = left + torch.arange(width, device=clip.device)  # (B, W)
-    index = torch.arange(batch, device=clip.device)[:, None, None]
-    picked = padded.movedim(2, -1).movedim(1, 3)[index, rows[:, :, None], columns[:, None]]  # (B, H, W, F, 3)
-    return picked.movedim(3, 1).movedim(4, 2)

@@ -5,6 +5,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from encoders.base import Encoder, check_frames, check_training_mode
 from encoders.grounding import Grounding, GroundingConfig
@@ -30,6 +31,9 @@ class VideoConfig:
     """Channels that each token is squeezed to before the embedding reads all of them."""
     grounding: GroundingConfig = field(default_factory=GroundingConfig)
     """Terms on the clip's embedding beside the objective's own loss."""
+    random_shift: int = 0
+    """Pixels that the frames of each sequence are moved by while it is learned from, at most, up or down and left or
+    right; all of them by the same."""
     ema_start: float = 0.99
     """Share of the teacher, where there is one, that is kept at each step, at the beginning of pretraining."""
     ema_end: float = 1.0
@@ -103,6 +107,15 @@ class VideoEncoder(Encoder):
         super().__init__()
         check_training_mode(config.training_mode, ("frozen", "finetune", "refresh", "cotrain"))
         vit, grounding = config.vit, config.grounding
+        if min(config.embedding_dim, config.token_channels) < 1 or config.random_shift < 0:
+            raise ValueError(
+                "encoder.embedding_dim and token_channels must be 1 or more and random_shift 0 or more, got "
+                f"{config.embedding_dim}, {config.token_channels} and {config.random_shift}."
+            )
+        if not 0 <= config.ema_start <= 1 or not 0 <= config.ema_end <= 1:
+            raise ValueError(
+                f"encoder.ema_start and ema_end are shares from 0 to 1, got {config.ema_start} and {config.ema_end}."
+            )
         if grounding.future_coef and vit.frames < 2:
             raise ValueError(
                 "encoder.grounding.future_coef weighs changes between frames: encoder.vit.frames must be 2 or more, "
@@ -214,7 +227,10 @@ class VideoEncoder(Encoder):
         self._check(frames, self.clip_frames + action.shape[1])
         if behaviour is None:
             behaviour = torch.full(frames.shape[:1], -1, device=frames.device)
-        batch = Batch(self, self.normalise(frames), action, reward, behaviour)
+        seen = self.normalise(frames)
+        if self.config.random_shift:
+            seen = shifted(seen, self.config.random_shift)
+        batch = Batch(self, seen, action, reward, behaviour)
         losses = self.objective(batch) | self._grounding_losses(batch)
         if not losses:
             raise ValueError(
@@ -242,6 +258,18 @@ class VideoEncoder(Encoder):
             follow(self.teacher, self.vit, keep)
         if self.teacher_head is not None:
             follow(self.teacher_head, self.head or self.readout, keep)
+
+
+def shifted(clip: Tensor, most: int) -> Tensor:
+    """Each clip (B, F, 3, H, W) moved by up to `most` pixels in height and width; its edges are repeated."""
+    batch, frames, _, height, width = clip.shape
+    padded = F.pad(clip.flatten(0, 1), (most,) * 4, mode="replicate").unflatten(0, (batch, frames))
+    top, left = torch.randint(2 * most + 1, (2, batch, 1), device=clip.device)  # (B, 1) each
+    rows = top + torch.arange(height, device=clip.device)  # (B, H)
+    columns = left + torch.arange(width, device=clip.device)  # (B, W)
+    index = torch.arange(batch, device=clip.device)[:, None, None]
+    picked = padded.movedim(2, -1).movedim(1, 3)[index, rows[:, :, None], columns[:, None]]  # (B, H, W, F, 3)
+    return picked.movedim(3, 1).movedim(4, 2)
 
 
 @dataclass(frozen=True)

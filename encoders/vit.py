@@ -31,6 +31,12 @@ class ViTConfig:
     """Attention heads."""
 
     def __post_init__(self):
+        counts = self.image_size, self.frames, self.tubelet, self.patch, self.dim, self.heads
+        if min(counts) < 1 or self.depth < 0:
+            raise ValueError(
+                "image_size, frames, tubelet, patch, dim and heads must be 1 or more, and depth 0 or more, got "
+                f"{', '.join(map(str, counts))} and {self.depth}."
+            )
         if self.image_size % self.patch or self.frames % self.tubelet or self.dim % self.heads:
             raise ValueError(
                 f"image_size ({self.image_size}) must be a multiple of patch ({self.patch}), frames ({self.frames}) "
@@ -42,11 +48,7 @@ class ViTConfig:
             raise ValueError(f"A conv stem halves the picture at each layer: patch must be 2^k, got {self.patch}.")
         if self.positions not in ("sincos", "rotary"):
             raise ValueError(f"positions must be sincos or rotary, got {self.positions!r}.")
-        if self.positions == "rotary" and (self.dim // self.heads < 6 or self.dim // self.heads % 2):
-            raise ValueError(
-                "positions=rotary turns pairs of features for each of three axes: dim / heads must be even and "
-                f"at least 6, got {self.dim} / {self.heads}."
-            )
+        check_width(self.dim, self.heads, self.positions)
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -59,6 +61,15 @@ class ViTConfig:
         """Tokens N of a clip."""
         time, height, width = self.grid
         return time * height * width
+
+
+def check_width(dim: int, heads: int, positions: str) -> None:
+    """Raises ValueError if heads of so many features cannot hold such positions."""
+    if positions == "rotary" and (dim // heads < 6 or dim // heads % 2):
+        raise ValueError(
+            "positions=rotary turns pairs of features for each of three axes: dim / heads must be even and at least 6, "
+            f"got {dim} / {heads}."
+        )
 
 
 class Stem(nn.Module):

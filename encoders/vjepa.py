@@ -38,6 +38,13 @@ class VJEPAConfig(VideoConfig):
     """Width of the predictor of hidden tokens."""
     predictor_depth: int = 1
     """Transformer blocks of that predictor."""
+    random_shift: int = 4
+    """Pixels that the frames of each sequence are moved by while it is learned from, at most, up or down and left or
+    right; all of them by the same."""
+    ema_start: float = 0.95
+    """Share of the teacher that is kept at each step, at the beginning of pretraining."""
+    ema_end: float = 0.995
+    """The same at its end; equal to ema_start for a constant share."""
     jepa_coef: float = 1.0
     """Weight of V-JEPA's own loss."""
     jepa_share: float = 0.5
@@ -48,6 +55,8 @@ class VJEPAConfig(VideoConfig):
     """Depths of the transformer, equally far apart, whose outputs are predicted (2.1); 1 is the last alone."""
 
     def __post_init__(self):
+        if not 0 < self.jepa_share <= 1:
+            raise ValueError(f"jepa_share is a share above 0 and up to 1, got {self.jepa_share}.")
         if not 1 <= self.levels <= max(1, self.vit.depth):
             raise ValueError(f"levels counts blocks of the transformer, 1 to {self.vit.depth}, got {self.levels}.")
 

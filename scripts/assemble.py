@@ -23,7 +23,7 @@ from encoders.pretrained import PretrainedConfig
 from encoders.probe import ProbeConfig
 from encoders.vjepa import VJEPAConfig
 from envs import Backend, RandomizeConfig, RenderConfig, WarpEnv, Worlds, make_env
-from other_runs import encoder_of, start_from
+from other_runs import start_from, teacher_from
 from world_model import WORLD_MODELS, LatentModel, LatentModelConfig
 
 
@@ -230,7 +230,7 @@ def prepare_encoder(config: RunConfig, encoder: Encoder, sentences: tuple[str, .
         encoder.read_sentences(sentences)
     if isinstance(encoder, InternVideo2):
         if encoder.config.teacher:
-            encoder.teach_with(encoder_of(encoder.config.teacher, device))
+            encoder.teach_with(teacher_from(encoder.config.teacher, encoder.clip_frames, device))
         else:
             _warn_of_untrained_teacher()
     # A run that is continued has the weights in its own checkpoint, wherever they came from.

@@ -99,7 +99,7 @@ def leave_out(config: TrainConfig, clips: Clips | ReplayClips, say: Callable[[st
         without = encoder if has else _switched_off(encoder, name)
         if not has:
             left_out = f"; {name.removesuffix('_coef')}_loss is left out" if without != encoder else ""
-            say(f"These recordings have no {what}, which are taken to be 0{left_out}.")
+            say(f"These recordings have in common no {what}, which are taken to be 0{left_out}.")
         encoder = without
     return replace(config, encoder=encoder)
 

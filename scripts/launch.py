@@ -17,7 +17,7 @@ from cells import Cell
 
 _TRAIN = Path(__file__).with_name("train.py")
 _POLL_SECONDS = 0.2
-_PATIENCE_SECONDS = 20.0
+_PATIENCE_SECONDS = 60.0  # an interrupted run ends its step and saves
 
 Ended = Callable[[Cell], None]
 """Called with each cell that has finished or failed."""

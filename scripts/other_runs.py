@@ -14,12 +14,16 @@ from agents.checkpoint import fitting, load_checkpoint
 from encoders import ENCODERS, Encoder, make_encoder
 from encoders.export import from_transformers
 from encoders.hub import download, on_hub
+from encoders.pretrained import Pretrained, PretrainedConfig
 from encoders.vjepa import VJEPAConfig
 
 _GROUPS = {"encoder": {name: config for name, (config, _) in ENCODERS.items()}}
 
 # Networks that read actions: where a run had other actions, or none, they are learned anew.
 _OF_ACTIONS = ("forward_model.", "inverse_model.", "reward_model.")
+
+# Fields of encoder.vit that change what the weights do and not their shapes.
+_WITHOUT_SHAPE = ("heads", "positions")
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,7 @@ def start_from(encoder: Encoder, config: Any, run: str, device: torch.device) ->
         ValueError: that encoder is of another kind or of other sizes.
     """
     folder = Path(run).expanduser()
-    # A mistyped runs/NAME looks like a model of the hub, but for its first part being a folder here.
-    if not folder.exists() and on_hub(run) and not Path(run.partition("/")[0]).is_dir():
+    if _only_on_hub(run):
         folder = download(run, "encoder_from")
     if (folder / "config.json").is_file() and not (folder / "config.yaml").is_file():
         _start_from_transformers(encoder, config, folder)
@@ -65,6 +68,7 @@ def start_from(encoder: Encoder, config: Any, run: str, device: torch.device) ->
         raise ValueError(
             f"encoder_from={run}: that run has a {_name(theirs)} encoder, this one is to have {_name(config)}."
         )
+    check_same_network(theirs, config, f"encoder_from={run}")
     path = Path(run) / "checkpoints" / "last.pt"
     own, saved = encoder.state_dict(), load_checkpoint(path, device)["encoder"]
     misfits = [key for key in own if key not in saved or saved[key].shape != own[key].shape]
@@ -114,6 +118,45 @@ def encoder_of(run: str, device: torch.device) -> Encoder:
     encoder = make_encoder(config, 1, 0).to(device)
     start_from(encoder, config, run, device)
     return encoder.eval()
+
+
+def teacher_from(source: str, frames: int, device: torch.device) -> Encoder:
+    """An encoder to be taught by, frozen: a run's, or a public checkpoint.
+
+    Args:
+        source: folder of a run; or what encoder=pretrained reads: another folder, a file, or OWNER/NAME on the hub.
+        frames: frames of a clip that a public checkpoint is shown; a run's has its own.
+        device: where it is to be.
+
+    Raises:
+        FileNotFoundError: there is neither.
+        ValueError: it cannot be read.
+    """
+    path = Path(source).expanduser()
+    if (path / "config.yaml").is_file() or not (path.exists() or _only_on_hub(source)):
+        return encoder_of(source, device)
+    return Pretrained(PretrainedConfig(source=source, frames=frames, readout="pooled")).to(device).eval()
+
+
+def check_same_network(theirs: Any, ours: Any, where: str) -> None:
+    """Raises ValueError where two encoders' configs differ in what no weight would show.
+
+    Args:
+        theirs: config of the encoder that weights are taken from.
+        ours: config of the one that they are for.
+        where: what names the former, to begin the message with.
+    """
+    if not (hasattr(theirs, "vit") and hasattr(ours, "vit")):
+        return
+    pairs = [(name, getattr(theirs.vit, name), getattr(ours.vit, name)) for name in _WITHOUT_SHAPE]
+    differing = [f"encoder.vit.{name}={value}" for name, value, own in pairs if value != own]
+    if differing:
+        raise ValueError(f"{where}: its encoder does not fit this one. Set as there: {', '.join(differing)}.")
+
+
+def _only_on_hub(source: str) -> bool:
+    """Whether this can only be a model of the hub: a mistyped runs/NAME begins with a folder that is here."""
+    return not Path(source).expanduser().exists() and on_hub(source) and not Path(source.partition("/")[0]).is_dir()
 
 
 def _name(config: Any) -> str:

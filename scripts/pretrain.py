@@ -25,7 +25,7 @@ from encoders.clips import ClipConfig
 from pretraining import Memory, goes_on, pretrain_on_data, print_throughput, write_summary
 from probing import print_probes, probe_table
 from rows import check_out, write_rows
-from run_folder import MetricsLog, find_run, progress_bar, start_run
+from run_folder import MetricsLog, find_run, progress_bar, start_run, tell_how_to_go_on
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,9 @@ def _on_rollouts(config: PretrainRunConfig) -> list[dict]:
             trainer.pretrained = not goes_on(config, folder, parts.pretrainer, total, left_out)
         trainer.wall_time["setup"] = trainer.wall_time.get("setup", 0.0) + time.monotonic() - start
         trainer.prepare()
+    except KeyboardInterrupt:
+        tell_how_to_go_on("pretrain", folder)
+        raise
     finally:
         log.close()
     speed = parts.pretrainer.throughput(trainer.encoder_training.sample)

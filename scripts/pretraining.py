@@ -16,6 +16,7 @@ from torch import Tensor, distributed
 
 import assemble
 from agents.checkpoint import fitting, load_checkpoint, save_checkpoint
+from agents.interrupts import Interrupts
 from agents.replay import Replay
 from assemble import GROUPS, TrainConfig, choice
 from clip_sources import ReplayClips, leave_out, open_clips
@@ -25,7 +26,7 @@ from encoders.pretrain import Pretrainer, broadcast
 from finish import git_commit, hardware, versions
 from memory import Memory
 from probing import print_probes, probe_table
-from run_folder import MetricsLog, find_run, progress_bar, start_run
+from run_folder import MetricsLog, find_run, progress_bar, start_run, tell_how_to_go_on
 
 _FIT_ROWS = 4096
 """Clips that an encoder is fitted to before it is trained; fewer if they are large."""
@@ -61,6 +62,9 @@ def pretrain_on_data(config: TrainConfig, data: str, clip_config: ClipConfig) ->
         try:
             job.start()
             job.train()
+        except KeyboardInterrupt:
+            tell_how_to_go_on("pretrain", folder)
+            raise
         finally:
             job.close()
         speed = job.pretrainer.throughput(job.sample)
@@ -120,14 +124,15 @@ class _Job:
             steps = progress_bar(steps, "pretrain", pretrainer.done, total)
         training = pretrainer.train(self.sample, total, config.lr)
         began = time.monotonic() - self.wall_time["pretrain"]
-        for _ in steps:
-            metrics = next(training)
-            self.wall_time["pretrain"] = time.monotonic() - began
-            if metrics is not None and self.log:
-                self.log({"stage": "pretrain", **metrics})
-            self._name_skipped()
-            if pretrainer.done < total and self._due():
-                self._save()
+        with Interrupts() as interrupts:
+            for _ in steps:
+                metrics = next(training)
+                self.wall_time["pretrain"] = time.monotonic() - began
+                if metrics is not None and self.log:
+                    self.log({"stage": "pretrain", **metrics})
+                self._name_skipped()
+                if pretrainer.done < total:
+                    self._save_if_due(interrupts)
         next(training, None)  # ends the phase
         self._fit_readout()
         self.finished = True
@@ -165,12 +170,16 @@ class _Job:
 
     # ---- checkpoints ----
 
-    def _due(self) -> bool:
-        """Whether it is time to save, by the first process's clock: all take part in it."""
-        due = torch.tensor(int(time.monotonic() - self._saved >= self.config.loop.checkpoint_seconds))
+    def _save_if_due(self, interrupts: Interrupts) -> None:
+        """Saves when it is time, by the first process's clock, or when that one was asked to stop: all take part."""
+        late = time.monotonic() - self._saved >= self.config.loop.checkpoint_seconds
+        due = torch.tensor([late, interrupts.asked])
         if distributed.is_initialized():
             distributed.broadcast(due, 0)
-        return bool(due)
+        if due.any():
+            self._save()
+        if due[1]:
+            raise KeyboardInterrupt
 
     def _save(self) -> None:
         device = self.pretrainer.device

@@ -1,6 +1,7 @@
 """The folder that a run writes to: who may write there, its metrics, and progress on the screen."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -13,6 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from assemble import GROUPS, TrainConfig, choice
+from other_runs import check_same_network, encoder_config
 
 OWN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints", "summary.json")
 
@@ -27,6 +29,7 @@ def find_run(config: TrainConfig, kind: str = "") -> Path:
     Raises:
         FileExistsError: the folder holds a run, and neither `resume` nor `overwrite` was given.
         FileNotFoundError: there is nothing to resume.
+        ValueError: it has another encoder than the config asks for.
     """
     if config.resume:
         folder = Path(config.resume)
@@ -35,6 +38,7 @@ def find_run(config: TrainConfig, kind: str = "") -> Path:
                 f"{folder}/checkpoints/last.pt does not exist: that run stopped before its first checkpoint. "
                 f"Start it again with run={folder} overwrite=true."
             )
+        check_same_network(encoder_config(config.resume), config.encoder, f"resume={folder}")
         return folder
     task = Path(config.task).stem if config.task.endswith(".py") else re.sub("[/:]", "-", config.task)
     name = f"{task}-{choice(config, 'encoder')}-{kind or choice(config, 'agent')}-{config.seed}"
@@ -58,6 +62,12 @@ def start_run(folder: Path, config: TrainConfig, leave_out: tuple[str, ...] = ()
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     cli.save(config, GROUPS, folder / "config.yaml", leave_out=("resume", "overwrite", *leave_out))
+
+
+def tell_how_to_go_on(script: str, folder: Path) -> None:
+    """Says with which command an interrupted run goes on, if it has a checkpoint to go on from."""
+    if os.environ.get("RANK", "0") == "0" and (folder / "checkpoints" / "last.pt").exists():
+        print(f"\nInterrupted. Continue with: python scripts/{script}.py resume={folder}", flush=True)
 
 
 def _check_replaceable(folder: Path, overwrite: bool) -> None:

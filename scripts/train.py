@@ -15,7 +15,7 @@ import torch
 import assemble
 import finish
 from assemble import GROUPS, TrainConfig
-from run_folder import MetricsLog, find_run, progress_bar, start_run
+from run_folder import MetricsLog, find_run, progress_bar, start_run, tell_how_to_go_on
 from scoring import evaluator
 
 
@@ -40,8 +40,7 @@ def run(config: TrainConfig) -> None:
         trainer.wall_time["setup"] = trainer.wall_time.get("setup", 0.0) + time.monotonic() - start
         trainer.run()
     except KeyboardInterrupt:
-        if checkpoint.exists():
-            print(f"\nInterrupted. Continue with: python scripts/train.py resume={folder}")
+        tell_how_to_go_on("train", folder)
         raise
     finally:
         log.close()

@@ -87,7 +87,7 @@ def state(folder: Path) -> dict:
     return load_checkpoint(folder / "checkpoints" / "last.pt")
 
 
-def test_a_killed_run_resumes_exactly(script, recordings: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_or_interrupted_resumes_exactly(script, recordings: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     arguments = [f"data={recordings}", *SMALL, "pretrain.steps=40", "loop.checkpoint_seconds=0.05"]
     command = [sys.executable, SCRIPT, *arguments, f"run={broken}"]
@@ -98,6 +98,16 @@ def test_a_killed_run_resumes_exactly(script, recordings: Path, tmp_path: Path) 
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert 0 < state(broken)["pretrainer"]["done"] < 40
+    command = [sys.executable, SCRIPT, f"resume={broken}", "loop.checkpoint_seconds=1000"]
+    written = len(rows(broken))
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        while len(rows(broken)) <= written:
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        assert f"Continue with: python scripts/pretrain.py resume={broken}" in process.communicate()[0]
+    assert process.returncode == 130
+    assert state(broken)["pretrainer"]["done"] == len(rows(broken)) < 40, "it is saved where it stands"
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the order of sums must be that of the other process

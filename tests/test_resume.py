@@ -90,6 +90,23 @@ def kill_in(stage: str, folder: Path, *arguments: str) -> None:
         process.communicate()
 
 
+def interrupt(number: int, folder: Path, ready: Callable[[str], bool], *arguments: str) -> None:
+    """Runs until `ready`, which is told what was printed so far; then sends a signal and waits for the end."""
+    command = [sys.executable, SCRIPT, *arguments, "loop.checkpoint_seconds=1000"]
+    log = folder.with_suffix(".txt")
+    with log.open("w") as file, subprocess.Popen(command, env=ENVIRONMENT, stdout=file, stderr=file) as process:
+        try:
+            while not ready(log.read_text()):
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.02)
+            process.send_signal(number)
+            process.wait(timeout=100)
+        finally:
+            process.kill()
+    assert process.returncode == 130, log.read_text()
+    assert f"Continue with: python scripts/train.py resume={folder}" in log.read_text()
+
+
 def saved_at(checkpoint: Path) -> int:
     return checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
 
@@ -111,13 +128,19 @@ def tensors(value: object, name: str = "") -> Iterator[tuple[str, torch.Tensor]]
 
 
 @pytest.mark.timeout(900)
-def test_a_killed_run_resumes_exactly(finish: Callable[..., str], tmp_path: Path) -> None:
+def test_a_run_that_is_killed_or_interrupted_resumes_exactly(finish: Callable[..., str], tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     finish(*TINY, f"run={whole}")
-    kill_in("pretrain", broken, *TINY, f"run={broken}")
+    interrupt(signal.SIGTERM, broken, lambda printed: "collect:" in printed, *TINY, f"run={broken}")
+    assert 0 < counters(broken)["decisions"] <= 60 and not rows(broken)  # while noise was collected
+    kill_in("pretrain", broken, f"resume={broken}", "loop.checkpoint_seconds=0.2")
     assert not counters(broken)["pretrained"]
-    kill_in("train", broken, f"resume={broken}")
+    kill_in("train", broken, f"resume={broken}", "loop.checkpoint_seconds=0.2")
     assert 0 < counters(broken)["updates"] < counters(whole)["updates"]
+    begun = len(rows(broken))
+    interrupt(signal.SIGINT, broken, lambda _: len(rows(broken)) > begun, f"resume={broken}")
+    trained = [row for row in rows(broken) if row["stage"] == "train"]
+    assert counters(broken)["updates"] == trained[-1]["updates"] < 30, "it is saved where it stands"
     output = finish(f"resume={broken}")
     assert "Resumed at" in output
 

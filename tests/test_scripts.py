@@ -18,7 +18,7 @@ from agents.checkpoint import load_checkpoint
 from assemble import GROUPS, TrainConfig
 from encoders import Encoder, make_encoder
 from encoders.pretrained import PretrainedConfig
-from other_runs import encoder_config, encoder_of, start_from
+from other_runs import encoder_config, encoder_of, start_from, teacher_from
 
 pytestmark = pytest.mark.timeout(600)  # the first of them may have to compile kernels
 
@@ -280,6 +280,12 @@ def test_encoders_that_do_not_fit_are_named(scripts: Scripts, pretrained: Path, 
     wider = replace(config, vit=replace(config.vit, dim=96), predictor_depth=2)
     with pytest.raises(ValueError, match=r"Set as there: encoder.vit.dim=64, encoder.predictor_depth=1\.$"):
         start_from(make_encoder(wider, 1, 0), wider, str(pretrained), torch.device("cpu"))
+    # Neither has a weight of its own: the network would be another one, and nothing would show it.
+    turned = replace(config, vit=replace(config.vit, heads=2, positions="sincos"))
+    with pytest.raises(ValueError, match=r"Set as there: encoder.vit.heads=4, encoder.vit.positions=rotary\.$"):
+        start_from(make_encoder(turned, 1, 0), turned, str(pretrained), torch.device("cpu"))
+    line = scripts.fail("train", f"resume={pretrained}", "encoder.vit.heads=2")
+    assert f"resume={pretrained}: its encoder does not fit this one. Set as there: encoder.vit.heads=4." in line
     with pytest.raises(FileNotFoundError, match=r"config\.yaml is missing"):
         encoder_of(str(folder), torch.device("cpu"))
 
@@ -296,6 +302,18 @@ def test_the_encoder_of_another_run_teaches(scripts: Scripts, pretrained: Path, 
     assert all(0 < row["match_loss"] < 4 for row in rows)
     weights = load_checkpoint(folder / "checkpoints" / "last.pt")["encoder"]
     assert not any(name.startswith("untrained.") for name in weights)  # nobody else teaches
+    # So does a public checkpoint, for which an export stands here; a name that is mistyped is none.
+    exported = tmp_path / "export"
+    scripts.succeed("export", f"run={pretrained}", f"out={exported}")
+    public = teacher_from(str(exported), 4, torch.device("cpu"))
+    clip = torch.randint(256, (2, 4, 3, 64, 64), dtype=torch.uint8)
+    ours = encoder_of(str(pretrained), torch.device("cpu"))
+    torch.testing.assert_close(public.tokens(clip), ours.tokens(clip), atol=1e-4, rtol=1e-4)
+    sizes = (*sizes[:2], f"encoder.teacher={exported}", "pretrain.steps=2")
+    scripts.succeed("pretrain", "preset=smoke", f"run={tmp_path / 'other'}", *sizes, *SHORT)
+    mistyped = f"encoder.teacher={tmp_path / 'exprt'}"
+    line = scripts.fail("pretrain", "preset=smoke", f"run={tmp_path / 'none'}", *sizes[:2], mistyped, *SHORT)
+    assert "exprt/config.yaml is missing" in line
 
 
 def test_export(scripts: Scripts, smoke: Path, pretrained: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The cells of a grid, read from their run folders however far each of them got."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,18 @@ class Cell:
         """A number of the summary; of `wall_time_s` its total."""
         value = self.summary.get(key)
         return number(value.get("total") if isinstance(value, dict) else value)
+
+    def of_encoder(self, key: str) -> float | None:
+        """A number of the encoder's own training: "tflop" or "clips_per_s"."""
+        known = self.summary.get("throughput")
+        return number(known.get(key)) if isinstance(known, dict) else None
+
+    def probed(self, probe: str) -> float | None:
+        """Mean R2 over the targets of a probe of this run's encoder."""
+        rows = [row for row in self.summary.get("probes") or () if isinstance(row, dict)]
+        own = [row for row in rows if (row.get("encoder"), row.get("probe")) == (self.encoder, probe)]
+        scores = [score for score in (number(row.get("r2")) for row in own) if score is not None]
+        return float(np.mean(scores)) if scores else None
 
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
         """Environment frames and the return of the training episodes that ended by then, (P,) each."""
@@ -170,7 +182,9 @@ def grid_rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """Flat rows: one for each finished run, then for each arm one a task and, of several tasks, one for all.
 
     A run's `return` is the mean of its evaluation episodes, with their 95% interval as `low` and `high`. The
-    others have the IQM of their runs with its bootstrap interval, null with one run only, and mean costs.
+    others have the IQM of their runs with its bootstrap interval, null with one run only. The other numbers are means
+    over runs, null where none has them: returns without planning and by random actions, mean R2 over the targets of
+    the linear and the MLP probe, what the encoder's own training took, and costs.
     """
     done = [cell for cell in cells if cell.score is not None]
     rows = [_row("run", cell.task, [cell]) for cell in done]
@@ -191,7 +205,21 @@ def _row(level: str, task: str, cells: Sequence[Cell]) -> dict[str, Any]:
     row = {"level": level, "task": task, "encoder": first.encoder, "variant": first.variant}
     row |= {"seed": first.seed if level == "run" else None, "tasks": len(by_task(cells)), "runs": len(cells)}
     row |= {"return": score, "low": low, "high": high}
-    for key in ("updates", "env_frames", "wall_time_s"):
-        costs = [cost for cost in (cell.total(key) for cell in cells) if cost is not None]
-        row[key] = round(float(np.mean(costs)), 1 if key == "wall_time_s" else None) if costs else None
+    for key, (read, digits) in _MEANS.items():
+        found = [value for value in map(read, cells) if value is not None]
+        row[key] = round(float(np.mean(found)), digits) if found else None
     return row
+
+
+_MEANS: dict[str, tuple[Callable[[Cell], float | None], int | None]] = {
+    "no_planning_return": (lambda cell: cell.total("no_planning_return_mean"), 1),
+    "random_return": (lambda cell: cell.total("random_return_mean"), 1),
+    "linear_r2": (lambda cell: cell.probed("linear"), 3),
+    "mlp_r2": (lambda cell: cell.probed("mlp"), 3),
+    "tflop": (lambda cell: cell.of_encoder("tflop"), 2),
+    "clips_per_s": (lambda cell: cell.of_encoder("clips_per_s"), 0),
+    "updates": (lambda cell: cell.total("updates"), None),
+    "env_frames": (lambda cell: cell.total("env_frames"), None),
+    "wall_time_s": (lambda cell: cell.total("wall_time_s"), 1),
+}
+"""Column of the rows -> what it is of a run, and the digits kept of its mean."""

@@ -69,7 +69,7 @@ def compute_table(cells: Sequence[Cell]) -> str:
     for arm, own in by_arm(cells).items():
         means = [mean(times[cell.name].get(stage) for cell in own) for stage in [*stages, "total"]]
         rates = [mean(_rate(cell, times[cell.name]) for cell in own)]
-        rates += [mean(_of_encoder(cell, key) for cell in own) for key in ("tflop", "clips_per_s")]
+        rates += [mean(cell.of_encoder(key) for cell in own) for key in ("tflop", "clips_per_s")]
         texts = ["" if value is None else f"{value / 60:.1f}" for value in means]
         rows.append([escape(arm), str(len(own)), *texts, *("" if x is None else short_number(x) for x in rates)])
     return table(["", "runs", *stages, "total", "updates/s", "encoder TFLOP", "clips/s"], rows)
@@ -89,7 +89,7 @@ def equal_compute(cells: Sequence[Cell]) -> str:
 
 def _unequal_encoders(cells: Sequence[Cell]) -> str:
     """A sentence, if the objectives of encoders took more operations in one arm than in another; else ""."""
-    spent = {arm: mean(_of_encoder(cell, "tflop") for cell in own) for arm, own in by_arm(cells).items()}
+    spent = {arm: mean(cell.of_encoder("tflop") for cell in own) for arm, own in by_arm(cells).items()}
     known = {arm: tflop for arm, tflop in spent.items() if tflop}
     if not known or max(known.values()) < _NEARLY * min(known.values()):
         return ""
@@ -142,11 +142,6 @@ def _seconds(cell: Cell) -> dict[str, float]:
 def _rate(cell: Cell, times: dict[str, float]) -> float | None:
     updates, seconds = cell.total("updates"), times.get("train")
     return updates / seconds if updates and seconds else None
-
-
-def _of_encoder(cell: Cell, key: str) -> float | None:
-    known = cell.summary.get("throughput")
-    return number(known.get(key)) if isinstance(known, dict) else None
 
 
 def _progress(cell: Cell) -> str:

@@ -14,15 +14,14 @@ from encoders.lejepa import epps_pulley, sigreg
 from encoders.pretrain import PretrainConfig, Pretrainer
 from encoders.probe import ProbeConfig, linear_probe
 from encoders.readout import READOUTS
-from encoders.vicreg import shifted
-from encoders.video import Batch, VideoEncoder
+from encoders.video import Batch, VideoEncoder, shifted
 from encoders.videomae import patches
 from encoders.vit import ViTConfig
 
 VIT = ViTConfig(image_size=32, frames=4, tubelet=2, patch=8, dim=24, depth=2, heads=2)
 STEPS = 3
 SMALL = {
-    "vjepa": {"predictor_dim": 24},
+    "vjepa": {"predictor_dim": 24, "random_shift": 0},
     "videomae": {"decoder_dim": 24},
     "lejepa": {"projector_dim": 24, "projections": 64},
     "vicreg": {"expander_dim": 32},
@@ -58,6 +57,46 @@ def sequences(count: int, seed: int = 1) -> tuple[torch.Tensor, ...]:
     newest = VIT.frames - 1
     reward = 1 - (path[:, newest + 1 :, 0] - 16).abs() / 16
     return frames.byte().contiguous(), action[:, newest:], reward, path[:, newest] / 16 - 1
+
+
+@pytest.mark.parametrize(("name", "width"), [("vjepa", "predictor_dim"), ("videomae", "decoder_dim")])
+def test_what_fills_in_may_be_of_a_width_that_the_heads_do_not_divide(name, width):
+    frames, action, reward, _ = sequences(4)
+    for heads, dim, found in ((6, 64, 2), (6, 24, 6), (4, 50, 2), (3, 16, 1)):
+        encoder = make(name, vit=replace(VIT, heads=heads), **{width: dim})
+        block = getattr(encoder, MASKED[name]).blocks[0]
+        assert block.heads == found
+        torch.stack(list(encoder.losses(frames, action, reward).values())).sum().backward()
+        assert block.qkv.weight.grad.any()
+    with pytest.raises(ValueError, match=r"even and at least 6, got 18 / 2\."):
+        make(name, vit=replace(VIT, positions="rotary", heads=2), **{width: 18})
+    with pytest.raises(ValueError, match=r"encoder\.vit\.patch=32 leaves a frame of 32 pixels one place"):
+        make(name, vit=replace(VIT, patch=32))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"embedding_dim": 0},
+        {"token_channels": 0},
+        {"random_shift": -1},
+        {"ema_start": 2.0},
+        {"ema_end": -0.1},
+        {"jepa_share": -1.0},
+        {"jepa_share": 0.0},
+    ],
+    ids=str,
+)
+def test_fields_out_of_range_are_named(changes):
+    (name,) = changes
+    with pytest.raises(ValueError, match=name):
+        make("vjepa", **changes)
+    for wrong in ({"future_pool": 0}, {"contrast_temperature": 0.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            GroundingConfig(**wrong)
+    for size in ("image_size", "frames", "tubelet", "patch", "dim", "heads"):
+        with pytest.raises(ValueError, match="1 or more"):
+            replace(VIT, **{size: 0})
 
 
 # ---- what holds for all ----
@@ -163,7 +202,7 @@ def test_grounding_stands_beside_any_objective(name):
     both.head.squeeze.weight.data.fill_(1.0)
     both.teacher_head.squeeze.weight.data.zero_()
     both.update_teacher(0.0)
-    torch.testing.assert_close(both.teacher_head.squeeze.weight, torch.full((4, 24), 0.01))
+    torch.testing.assert_close(both.teacher_head.squeeze.weight, torch.full((4, 24), 1 - both.config.ema_start))
 
 
 def test_any_one_term_switches_grounding_on():
@@ -364,7 +403,7 @@ def test_vicreg_by_hand():
     assert losses["vicreg_covariance_loss"].item() == pytest.approx(covariance, rel=1e-3)
 
 
-def test_views_are_shifts_of_brighter_or_darker_clips():
+def test_views_are_shifts():
     clips = torch.rand(40, 4, 3, 32, 32)
     moved = shifted(clips, 2)
     padded = F.pad(clips.flatten(0, 1), (2,) * 4, mode="replicate").unflatten(0, (40, 4))
@@ -376,6 +415,26 @@ def test_views_are_shifts_of_brighter_or_darker_clips():
         assert len(places) == 1
         seen.add(places[0])
     assert len(seen) > 10
+
+
+def test_frames_of_a_sequence_are_moved_together():
+    encoder = make("videomae", random_shift=3)
+    batches = []
+    encoder.objective = lambda batch: batches.append(batch) or {"loss": batch.frames.sum()}
+    frames, action, reward, _ = sequences(20)
+    encoder.losses(frames, action, reward)
+    moved, still = batches[0].frames, encoder.normalise(frames)  # (B, F + K, 3, 32, 32)
+    padded = F.pad(still.flatten(0, 1), (3,) * 4, mode="replicate").unflatten(0, still.shape[:2])
+    offsets = set()
+    for b in range(20):
+        places = [(y, x) for y in range(7) for x in range(7)]
+        places = [(y, x) for y, x in places if torch.equal(moved[b], padded[b, :, :, y : y + 32, x : x + 32])]
+        assert len(places) == 1
+        offsets.add(places[0])
+    assert len(offsets) > 8
+
+
+def test_brightness_changes_what_the_camera_saw():
     encoder = make("vicreg", shift=0, brightness=0.2)
     pixels = torch.randint(256, (40, 4, 3, 32, 32), dtype=torch.uint8)
     raw = encoder._view(encoder.normalise(pixels)) * encoder.pixel_std + encoder.mean_frame

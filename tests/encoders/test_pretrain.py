@@ -25,6 +25,7 @@ FRAMES, STEPS, SIDE = 2, 2, 32
 # Each term is a mean over clips and draws nothing at random: half batches then average to the whole one.
 CONFIG = VJEPAConfig(
     readout="embedding",
+    random_shift=0,
     vit=ViTConfig(image_size=SIDE, frames=FRAMES, tubelet=FRAMES, patch=8, dim=24, depth=1, heads=2),
     embedding_dim=32,
     token_channels=8,

@@ -87,6 +87,7 @@ def _run(
         ]
         summary = {"task": task, "seed": seed, "encoder": encoder, "agent": "mpc", "probes": probes}
         summary |= {"eval_return_mean": score, "eval_return_ci95": [score - 9, score + 9]}
+        summary |= {"no_planning_return_mean": score / 5 + 0.5, "random_return_mean": 20.0}
         summary |= {"updates": updates, "env_frames": 4000, "git_commit": "0123abc", "command": "python train.py"}
         summary |= {"wall_time_s": {"setup": 30.0, "train": 200.0, "total": 240.0}, "hardware": {"threads": seed}}
         summary |= {"throughput": {"tflop": tflop, "clips_per_s": 321.0}}
@@ -139,9 +140,12 @@ def test_rows_of_a_finished_grid(grid):
     assert (first["seed"], first["return"], first["low"], first["high"]) == (1, 600, 591, 609)
     assert (first["updates"], first["env_frames"], first["wall_time_s"]) == (400, 4000, 240)
     assert isinstance(first["updates"], int)
+    assert (first["linear_r2"], first["tflop"], first["clips_per_s"]) == (0.67, 3.25, 321)  # of 0.82 and 0.52
+    assert (first["no_planning_return"], first["random_return"], first["mlp_r2"]) == (120.5, 20, None)
     task = next(row for row in rows if (row["level"], row["task"], row["encoder"]) == ("task", "walker-walk", "vjepa"))
     assert (task["return"], task["runs"], task["seed"]) == (650, 3, None)
     assert 600 <= task["low"] < 650 < task["high"] <= 720
+    assert (task["linear_r2"], task["no_planning_return"]) == (0.69, 130.5)  # seeds 1, 2, 3
     whole = next(row for row in rows if (row["level"], row["encoder"]) == ("all", "vjepa"))
     assert (whole["task"], whole["return"], whole["tasks"], whole["runs"]) == ("all", 795, 2, 6)
 

@@ -1,0 +1,168 @@
+"""LeRobot data sets with pictures in their tables, and those whose description, tables or episodes are broken."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from PIL import Image
+
+from encoders.clips import ClipConfig, Clips, find_recordings
+
+SIDE, FRAMES, STEPS, LENGTHS = 16, 3, 2, (12, 10, 9)
+KEY = "observation.images.front"
+
+
+def png(level: int) -> dict[str, object]:
+    """A uniform grey picture as tables hold it."""
+    file = io.BytesIO()
+    Image.new("RGB", (SIDE, SIDE), (level, level, level)).save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": f"frame-{level:06d}.png"}
+
+
+def columns() -> dict[str, list]:
+    """Three episodes; frame t shows 5 t, action t is (t, -t) and reward t is t / 2."""
+    steps = [t for length in LENGTHS for t in range(length)]
+    return {
+        "episode_index": [episode for episode, length in enumerate(LENGTHS) for _ in range(length)],
+        "task_index": [0] * sum(LENGTHS),
+        "action": [[float(t), float(-t)] for t in steps],
+        "next.reward": [t / 2 for t in steps],
+        KEY: [png(5 * t) for t in steps],
+    }
+
+
+def write(root: Path, kind: str = "image", table: dict[str, list] | None = None, **changes: object) -> Path:
+    """A data set of version 3, and its info.json with changes. Videos are empty files: nothing here decodes them."""
+    kinds = {KEY: kind, "action": "float32", "next.reward": "float32", "task_index": "int64", "episode_index": "int64"}
+    info: dict[str, object] = {
+        "fps": 10,
+        "chunks_size": 1000,
+        "video_path": "videos/{video_key}/file-{file_index:03d}.mp4" if kind == "video" else None,
+        "features": {name: {"dtype": dtype} for name, dtype in kinds.items()},
+    }
+    for folder in ("meta/episodes", "data/chunk-000", f"videos/{KEY}"):
+        (root / folder).mkdir(parents=True)
+    (root / "meta" / "info.json").write_text(json.dumps(info | changes))
+    (root / "meta" / "tasks.jsonl").write_text('{"task_index": 0, "task": "lift the cube"}\n')
+    pyarrow.parquet.write_table(pyarrow.table(table or columns()), root / "data" / "chunk-000" / "file-000.parquet")
+    (root / "videos" / KEY / "file-000.mp4").touch()
+    write_places(root, [0.0, 1.2, 2.2])
+    return root
+
+
+def write_places(root: Path, starts: list[float | None]) -> None:
+    rows = {"chunk_index": [0, 0, 0], "file_index": [0, 0, 0], "from_timestamp": starts}
+    named = {"episode_index": [0, 1, 2]} | {f"videos/{KEY}/{name}": values for name, values in rows.items()}
+    pyarrow.parquet.write_table(pyarrow.table(named), root / "meta" / "episodes" / "file-000.parquet")
+
+
+def test_pictures_in_tables(tmp_path: Path) -> None:
+    clips = Clips(ClipConfig(camera="front"), find_recordings(write(tmp_path), "front"), FRAMES, STEPS, SIDE)
+    assert (clips.recordings, clips.has_action, clips.has_reward, clips.skipped) == (3, True, True, {})
+    frames, action, reward, behaviour = clips.sample(256)
+    assert frames.dtype == torch.uint8 and frames.shape == (256, FRAMES + STEPS, 3, SIDE, SIDE)
+    levels = frames.float().mean((2, 3, 4))
+    assert torch.equal(levels, frames[:, :, 0, 0, 0].float())  # uniform
+    now = levels[:, FRAMES - 1] / 5
+    assert torch.equal(levels / 5, (now[:, None] + torch.arange(1 - FRAMES, STEPS + 1)).clamp(min=0))
+    taken = now[:, None] + torch.arange(STEPS)
+    assert torch.equal(action, torch.stack([taken, -taken], -1)) and torch.equal(reward, taken / 2)
+    assert set(now.tolist()) == set(range(10)) and set(behaviour.tolist()) == {0}
+    # The second episode lies behind the first in the table.
+    assert torch.equal(clips_of_one(tmp_path, 1, 4, 7), torch.tensor([20, 25, 30]))
+
+
+def clips_of_one(root: Path, episode: int, first: int, last: int) -> torch.Tensor:
+    """Grey levels of one episode's frames."""
+    return find_recordings(root).recordings[episode].read(first, last, SIDE)[:, 0, 0, 0]
+
+
+def test_broken_pictures_in_tables_are_skipped(tmp_path: Path) -> None:
+    table = columns()
+    table[KEY][15]["bytes"] = b"no picture"  # in the second episode
+    table[KEY][25]["bytes"] = None  # in the third
+    corpus = find_recordings(write(tmp_path, table=table))
+    clips = Clips(ClipConfig(), corpus, FRAMES, STEPS, SIDE)
+    clips.sample(256)
+    assert set(clips.skipped) == {f"{tmp_path} episode {number} from frame 0" for number in (1, 2)}
+    assert all(why.startswith(f"{KEY}: ") for why in clips.skipped.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"features": ["action"]}, r'features: expected each feature\'s name with its dtype, got \["action"\]'),
+        ({"features": {KEY: {"dtype": 3}}}, "features: expected each feature's name with its dtype"),
+        ({"features": {"action": {"dtype": "float32"}}}, "features: expected pictures, .*video or image"),
+        ({"fps": None}, "fps: expected a number above 0, got null"),
+        ({"fps": "10"}, 'fps: expected a number above 0, got "10"'),
+        ({"fps": 0}, "fps: expected a number above 0, got 0"),
+        ({"chunks_size": 0}, "chunks_size: expected a whole number above 0, got 0"),
+        ({"chunks_size": "1000"}, "chunks_size: expected a whole number above 0"),
+        ({"video_path": 3}, "expected video_path to say where videos are, .*, got 3"),
+        ({"video_path": "videos/{episode"}, "expected video_path to say where videos are"),
+        ({"video_path": "videos/{camera}.mp4"}, "expected video_path to say where videos are"),
+    ],
+)
+def test_a_wrong_description_is_named(tmp_path: Path, changes: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=rf"{tmp_path}/meta/info\.json.*{sentence}"):
+        find_recordings(write(tmp_path, "video", **changes))
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_description_that_is_none_is_named(tmp_path: Path, content: str) -> None:
+    (write(tmp_path) / "meta" / "info.json").write_text(content)
+    with pytest.raises(ValueError, match=r"info\.json does not describe a LeRobot data set"):
+        find_recordings(tmp_path)
+
+
+@pytest.mark.parametrize("start", [None, -1.0, float("inf")])
+def test_an_episode_without_its_place_is_skipped_alone(tmp_path: Path, start: float | None) -> None:
+    write_places(write(tmp_path, "video"), [0.0, start, 2.2])
+    corpus = find_recordings(tmp_path)
+    assert [one.name for one in corpus.recordings] == [f"{tmp_path} episode 0", f"{tmp_path} episode 2"]
+    assert list(corpus.skipped) == [f"{tmp_path} episode 1"]
+    assert "does not say in which video it is" in corpus.skipped[f"{tmp_path} episode 1"]
+
+
+@pytest.mark.parametrize("index", ['"zero"', "null", "-1", "[0]"])
+def test_tasks_whose_number_is_none_are_skipped(tmp_path: Path, index: str) -> None:
+    tasks = write(tmp_path) / "meta" / "tasks.jsonl"
+    tasks.write_text(f'{{"task_index": {index}, "task": "lift the cube"}}\n')
+    corpus = find_recordings(tmp_path)
+    assert corpus.sentences == () and len(corpus.recordings) == 3
+    assert "expected task_index to be a whole number from 0" in corpus.skipped[str(tasks)]
+
+
+def test_an_episode_with_broken_rows_is_skipped_alone(tmp_path: Path) -> None:
+    """Rows of 1 and of 3 numbers are as many in all as two rows of 2, and must not be taken for them."""
+    table = columns()
+    table["action"][3:5] = [[1.0], [1.0, 2.0, 3.0]]
+    corpus = find_recordings(write(tmp_path, table=table))
+    assert corpus.skipped == {f"{tmp_path} episode 0": "its action is not equally many numbers in every row"}
+    np.testing.assert_array_equal(corpus.recordings[0].action, [[t, -t] for t in range(9)])
+
+
+def test_rewards_of_two_numbers_are_skipped(tmp_path: Path) -> None:
+    table = columns()
+    table["next.reward"] = [[reward, 0.0] for reward in table["next.reward"]]
+    corpus = find_recordings(write(tmp_path, table=table))
+    assert not corpus.recordings and len(corpus.skipped) == 3
+    assert set(corpus.skipped.values()) == {"its next.reward has 2 numbers in a row: expected one"}
+
+
+@pytest.mark.parametrize("rows", [0, None])
+def test_a_data_set_without_frames_is_named(tmp_path: Path, rows: int | None) -> None:
+    write(tmp_path)
+    file = tmp_path / "data" / "chunk-000" / "file-000.parquet"
+    if rows is None:
+        file.unlink()
+    else:
+        pyarrow.parquet.write_table(pyarrow.parquet.read_table(file).slice(0, rows), file)
+    with pytest.raises(ValueError, match=rf"nothing to draw clips from \({tmp_path}/data.*it holds no (frames|tables)"):
+        Clips(ClipConfig(), find_recordings(tmp_path), FRAMES, STEPS, SIDE)
