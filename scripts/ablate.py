@@ -5,7 +5,8 @@ python scripts/ablate.py preset=demo encoder.jepa_coef=0,1 seed=1,2,3 folder=run
 python scripts/ablate.py report=runs/jepa out=rows.json
 
 Any field of scripts/train.py can be a list. Each combination is a run folder; those that have finished are not
-run again, those that were interrupted go on from their checkpoints, so the same command continues a grid.
+run again, those that were interrupted go on from their checkpoints, so the same command continues a grid. Where several
+encoders are pretrained, all get the compute of the first.
 """
 
 import signal
@@ -17,8 +18,10 @@ from typing import Literal
 
 import cli
 
-from assemble import GROUPS, RunConfig
+from assemble import GROUPS, RunConfig, TrainConfig
 from cells import Axes, Cell, combinations, confined, make_cells, read_axes
+from compute import pretraining_tflop
+from encoders import ENCODERS
 from launch import ClusterConfig, check_cluster, run_here, run_on_cluster
 from rows import check_out, print_table, write_rows
 from viz.ablation import write_ablation
@@ -61,7 +64,7 @@ def run(config: AblateConfig, axes: Axes) -> None:
         report(Path(config.report), config.out)
         return
     folder = Path(config.folder)
-    cells = make_cells(folder, _of_training(axes), config.overwrite)
+    cells = make_cells(folder, with_equal_compute(_of_training(axes)), config.overwrite)
     if config.launcher == "submitit":
         check_cluster(config.cluster, config.device)
     else:
@@ -94,6 +97,21 @@ def _of_training(axes: Axes) -> Axes:
         if len(axes[key]) > 1 and key.partition(".")[0] in (*_OWN, "device", "preset"):
             raise ValueError(f"{key} holds for all runs: give it one value")
     return {key: texts for key, texts in axes.items() if key.partition(".")[0] not in _OWN}
+
+
+def with_equal_compute(axes: Axes) -> Axes:
+    """The fields and, where several encoders are pretrained and no field sets their compute, that of the first."""
+    listed = {text.partition("=")[2]: text for text in axes.get("encoder", ())}
+    trained = [text for name, text in listed.items() if name in ENCODERS and ENCODERS[name][1].has_objective]
+    if len(trained) < 2 or any(len(axes[key]) > 1 for key in axes if key.startswith("pretrain.")):
+        return axes
+    arguments = next(arguments for arguments in combinations(axes) if trained[0] in arguments)
+    first: TrainConfig = cli.compose(TrainConfig, GROUPS, arguments)
+    if first.pretrain.tflop or not first.pretrain.steps:
+        return axes
+    tflop = float(f"{pretraining_tflop(first):.3g}")
+    print(f"Equal compute: pretrain.tflop={tflop:g}, what {first.pretrain.steps} steps of {trained[0]} take.")
+    return {**axes, "pretrain.tflop": [f"pretrain.tflop={tflop:g}"]}
 
 
 def _launch(config: AblateConfig, folder: Path, cells: Sequence[Cell]) -> None:

@@ -8,15 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from assemble import RunConfig, choice
-from encoders import make_encoder
+from compute import prepared
 from encoders.pretrain import Pretrainer, flops_per_clip
-from encoders.pretrained import Pretrained
 from encoders.throughput import autocast_dtype, count_flops, peak_flops
 from encoders.vit import ViTConfig
 from timing import seconds_per_call
-
-_ACTIONS = 2
-"""Action dimensions of the made-up rollouts."""
 
 
 def encoder_rows(config: RunConfig, seconds: float, device: torch.device) -> list[dict]:
@@ -52,23 +48,10 @@ Row = Callable[[str, str, Callable[[], object], float], dict]
 
 def _own_rows(config: RunConfig, device: torch.device, row: Row) -> list[dict]:
     name = f"Mindreel {choice(config, 'encoder')}"
-    encoder = make_encoder(config.encoder, _ACTIONS, _ACTIONS).to(device)
-    if not encoder.clip_frames:
-        raise ValueError("encoder=state reads no pictures: there is nothing to measure.")
-    size, steps = config.pretrain.batch_size, config.pretrain.future_steps
-    # A checkpoint's own size is known only once it is read.
-    own = encoder if isinstance(encoder, Pretrained) else getattr(config.encoder, "vit", config.encoder)
-    side = own.image_size
-    frames = torch.randint(256, (size, encoder.clip_frames + steps, 3, side, side), dtype=torch.uint8, device=device)
-    actions = torch.rand(size, steps, _ACTIONS, device=device)
-    sample = (frames, actions, actions.sum(-1), torch.zeros(size, dtype=torch.int64, device=device))
-    clips = frames[:, : encoder.clip_frames]
-    encoder.fit(frames[:, :2], sample[2][:, 0])
-    encoder.fit_readout(clips)
+    encoder, sample = prepared(config, device)
+    size, clips = config.pretrain.batch_size, sample[0][:, : encoder.clip_frames]
     rows, dtype = [], autocast_dtype(config.pretrain.precision, device)
     if encoder.has_objective:
-        if encoder.reads_text:
-            encoder.read_sentences(("a clip of noise",))
         endless = replace(config.pretrain, log_every=10**9, accumulate=1)
         flops = flops_per_clip(encoder, lambda: sample)
         training = Pretrainer(endless, encoder).train(lambda: sample, 10**9, endless.lr)

@@ -1,7 +1,8 @@
 """Encoders side by side: rollouts of each task once, each encoder pretrained on them, all probed on the same episodes.
 
-What has been made stays in the folder, under a hash of all that it depends on, and is not made again. A cell is one
-encoder, of one variant and seed, on one task; a cell that fails does not keep the others from being measured.
+What has been made stays in the folder, under a hash of all settings that it depends on, and is not made again. The
+version of the code is no part of the hash: after a change of code, name another folder=. A cell is one encoder, of one
+variant and seed, on one task; a cell that fails does not keep the others from being measured.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from assemble import GROUPS, RunConfig, check_picture_size, choice, load_parts, 
 from corpus import RolloutConfig, Rollouts
 from encoders import Encoder, make_encoder
 from encoders.pretrain import Pretrainer, flops_per_clip
+from encoders.pretrained import Pretrained
 from encoders.text import reads_sentences
 from envs import TASKS, make_task
 from rollouts import make_rollouts
@@ -73,10 +76,12 @@ def compare(cells: Sequence[tuple[CompareConfig, str]], checkpoint: Path | None 
     """
     for config, _ in cells:
         _check(config, checkpoint)
-    made: Splits = {}
+    made: Splits = {}  # by their key, which is not the task's name
     failed: dict[str, str] = {}  # rollouts that could not be made, and why
+    alike: dict[str, dict[str, str]] = {}  # digest of what cells share but for the task -> task -> key of its rollouts
     for config, _ in cells:
         key = _rollouts_key(config)
+        alike.setdefault(_digest(_shared(config)), {})[config.task] = key
         if key in made or key in failed:
             continue
         try:
@@ -85,14 +90,14 @@ def compare(cells: Sequence[tuple[CompareConfig, str]], checkpoint: Path | None 
             failed[key] = f"no rollouts: {_in_words(error)}"
     rows, failures = [], []
     for config, variant in cells:
-        keys = {c.task: _rollouts_key(c) for c, _ in cells if c.seed == config.seed}
-        others = {task: made[key] for task, key in keys.items() if task != config.task and key in made}
+        tasks = alike[_digest(_shared(config))]
+        others = {task: key for task, key in tasks.items() if task != config.task and key in made}
         about = {"encoder": choice(config, "encoder"), "variant": variant, "task": config.task, "seed": config.seed}
-        own = _rollouts_key(config)
+        own = tasks[config.task]
         try:
             if own in failed:
                 raise ValueError(failed[own])
-            rows += [about | row for row in _cell(config, made[own], others, checkpoint)]
+            rows += [about | row for row in _cell(config, made, others, checkpoint)]
         except Exception as error:  # whatever it is, the others' hours are not lost by it
             named = (str(value) for value in about.values() if value)
             failures.append(f"{', '.join(named)}: {_in_words(error)}")
@@ -123,13 +128,24 @@ def _check(config: CompareConfig, checkpoint: Path | None) -> None:
     check_picture_size(config)
     sentences, device = make_task(config.task).behaviours, cli.check_device(config.device)
     if checkpoint is None:
-        prepare_encoder(config, make_encoder(config.encoder, 1, 1), sentences, device)
+        encoder = make_encoder(config.encoder, 1, 1)
+        prepare_encoder(config, encoder, sentences, device)
+        learns = encoder.has_objective or isinstance(encoder, Pretrained)
+        if encoder.trained_by_agent and not learns and not config.encoder_from:
+            _say_untrained(choice(config, "encoder"))
 
 
-def _cell(
-    config: CompareConfig, data: tuple[Rollouts, Rollouts], others: Splits, checkpoint: Path | None
-) -> list[dict]:
-    """Rows of one encoder on one task."""
+@cache  # said once, however many cells have it
+def _say_untrained(name: str) -> None:
+    print(
+        f"encoder={name} is probed untrained: only an agent trains it, and none does here. encoder_from=RUN takes it "
+        "from a run."
+    )
+
+
+def _cell(config: CompareConfig, made: Splits, others: dict[str, str], checkpoint: Path | None) -> list[dict]:
+    """Rows of one encoder on one task; `others` are the keys of the other tasks' rollouts."""
+    data = made[_rollouts_key(config)]
     name, device = choice(config, "encoder"), cli.check_device(config.device)
     made_of = _plain(config, "encoder", "encoder_from", "pretrain", "run")
     named = [config.run, config.encoder_from, *(getattr(config.encoder, key, "") for key in ("source", "teacher"))]
@@ -145,7 +161,7 @@ def _cell(
         task=config.task,
         train=data[0],
         test=data[1],
-        others=others,
+        others={task: made[key] for task, key in others.items()},
         config=config.probe,
         in_view=config.in_view,
         movies=config.movies,
@@ -156,15 +172,15 @@ def _cell(
     rows = [{"suite": "pretraining", "probe": "cost", "target": what, "score": cost} for what, cost in costs.items()]
     with stage_bar(f"{name}, {config.task}", len(config.probes or SUITES)) as bar:
         for suite in config.probes or SUITES:
-            rows += _suite(config, suite, subject)
+            rows += _suite(config, suite, subject, others)
             bar.update()
     return rows
 
 
-def _suite(config: CompareConfig, suite: str, subject: Subject) -> list[dict]:
+def _suite(config: CompareConfig, suite: str, subject: Subject, others: dict[str, str]) -> list[dict]:
     """A suite's rows, from its file if it has been run before."""
     settings = _plain(config, "probe") | {"in_view": config.in_view, "movies": config.movies}
-    settings |= {"others": sorted(subject.others)} | ({"text": reads_sentences()} if suite == "retrieval" else {})
+    settings |= {"others": others} | ({"text": reads_sentences()} if suite == "retrieval" else {})
     file = subject.folder / f"{suite}-{_digest(settings)}.json"
     if file.is_file():
         return json.loads(file.read_text(encoding="utf-8"))
@@ -214,7 +230,8 @@ def pretrained(config: RunConfig, rollouts: Rollouts, path: Path) -> tuple[Encod
         frames, _, reward, _ = (x.to(device) for x in rollouts.sample(_FITTED_ROWS, 1, 1))
         fit = encoder.fit_targets if config.encoder_from else encoder.fit
         fit(frames, reward[:, 0])
-        _fit_readout(encoder, rollouts, device)  # before training too, which watches the features for collapse
+        # The only fit of encoders that are not trained; training watches an embedding for collapse as it leaves it.
+        _fit_readout(encoder, rollouts, device)
     if trained:
         return encoder, costs
     if pretrainer is not None:
@@ -264,8 +281,12 @@ def _rollouts_file(config: CompareConfig) -> Path:
 
 
 def _rollouts_key(config: CompareConfig) -> str:
-    made_of = _plain(config, "task", "seed", "env", "rollouts", "run") | _stamps([config.run])
-    return _digest(made_of | _content(config.task))
+    return _digest(_shared(config) | {"task": config.task} | _content(config.task))
+
+
+def _shared(config: CompareConfig) -> dict[str, Any]:
+    """All that rollouts depend on but the task; the agent that becomes the expert learns with the world model."""
+    return _plain(config, "seed", "env", "rollouts", "run", "world_model") | _stamps([config.run])
 
 
 def _content(task: str) -> dict[str, str]:

@@ -53,6 +53,16 @@ class RolloutConfig:
             raise ValueError(f"rollouts.policies: expected some of {', '.join(POLICIES)}, got {self.policies}.")
         if self.episodes < 2 or self.decisions < 1 or not 0 < self.held_out < 1:
             raise ValueError("rollouts: expected at least 2 episodes, 1 decision, and held_out between 0 and 1.")
+        if _held_out(self.held_out, self.episodes) >= self.episodes:
+            raise ValueError(
+                f"rollouts.held_out={self.held_out} of rollouts.episodes={self.episodes} leaves no episode to learn "
+                "from: hold out a smaller share, or make more episodes."
+            )
+
+
+def _held_out(share: float, episodes: int) -> int:
+    """How many of a policy's episodes only score probes."""
+    return max(1, round(share * episodes))
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,7 @@ class Rollouts:
         last = torch.zeros(len(self), dtype=torch.bool)
         for policy in self.policy.unique():
             own = (self.policy == policy).nonzero().squeeze(1)
-            last[own[len(own) - max(1, round(held_out * len(own))) :]] = True
+            last[own[len(own) - _held_out(held_out, len(own)) :]] = True
         return self.pick(~last), self.pick(last)
 
     def targets(self) -> tuple[list[str], Tensor]:

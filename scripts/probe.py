@@ -7,6 +7,7 @@
 These make rollouts of each task, pretrain each encoder on them for equally many steps and batches (with
 pretrain.tflop, for equally many operations), and probe all on the same held-out episodes; the folder keeps what is
 done, and the same command goes on from there. Any field can be a list; tables show means over seeds, rows each seed.
+What is kept does not tell versions of the code apart: after a change of code, name another folder=.
 
     python scripts/probe.py run=runs/demo
     python scripts/probe.py run=runs/demo probes=state,recognition,anomaly
@@ -18,6 +19,7 @@ probes learn from the run's replay and are scored on fresh episodes. Fields not 
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cli
@@ -29,6 +31,8 @@ from agents.replay import Replay
 from assemble import GROUPS, checkpoint_of, choice, load_parts
 from cells import Axes, combinations, read_axes
 from comparing import CompareConfig, compare
+from encoders.vjepa import VJEPAConfig
+from other_runs import encoder_config
 from probing import over_seeds, over_tasks, print_comparison, print_probes, probe_table
 from rows import check_out, write_rows
 from viz.probes import write_probes
@@ -56,11 +60,38 @@ def run(config: CompareConfig, axes: Axes) -> None:
 def _cells(axes: Axes) -> list[tuple[CompareConfig, str]]:
     """The config of each combination, and in what it differs besides encoder, task and seed."""
     named = [key for key in axes if len(axes[key]) > 1 and key not in ("encoder", "task", "seed")]
+    made = [(cli.compose(CompareConfig, GROUPS, arguments), arguments) for arguments in combinations(axes)]
+    others = _of_other_kinds([config for config, _ in made])
     cells = []
-    for arguments in combinations(axes):
-        variant = [text.removeprefix("encoder.") for text in arguments if text.partition("=")[0] in named]
-        cells.append((cli.compose(CompareConfig, GROUPS, arguments), ", ".join(variant)))
+    for config, arguments in made:
+        variant = {text.partition("=")[0]: text.removeprefix("encoder.") for text in arguments}
+        if choice(config, "encoder") in others.get(config.encoder_from, ()):
+            config = replace(config, encoder_from="")
+            variant.pop("encoder_from", None)
+        cell = config, ", ".join(text for key, text in variant.items() if key in named)
+        if cell not in cells:  # as it would be where several encoder_from are listed, and none is taken
+            cells.append(cell)
     return cells
+
+
+def _of_other_kinds(configs: Sequence[CompareConfig]) -> dict[str, list[str]]:
+    """For each encoder_from, the listed encoders that go without it, and says so: those of another kind than its.
+
+    Where all are of another kind it is left to each, and refused as a mistake.
+    """
+    found = {}
+    for run in dict.fromkeys(config.encoder_from for config in configs if config.encoder_from):
+        try:
+            kind = type(encoder_config(run))
+        except FileNotFoundError:  # a VJEPA2Model's folder, or its name on the hub
+            kind = VJEPAConfig
+        listed = {choice(config, "encoder"): config.encoder for config in configs if config.encoder_from == run}
+        others = [name for name, encoder in listed.items() if type(encoder) is not kind]
+        if 0 < len(others) < len(listed):
+            found[run] = others
+            (taking,) = listed.keys() - others
+            print(f"encoder_from={run} is for encoder={taking}; probed without it: {', '.join(others)}.")
+    return found
 
 
 def _probe_run(config: CompareConfig) -> None:

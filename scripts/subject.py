@@ -40,7 +40,7 @@ class Subject:
     _encoded: dict[int, Tensor] = field(default_factory=dict)
 
     def features(self, rollouts: Rollouts) -> Tensor:
-        """Features of every frame, (E, T + 1, D) float16, computed once."""
+        """Features of every frame, (E, T + 1, D) as of `read`, computed once."""
         if id(rollouts) not in self._encoded:
             steps = torch.arange(rollouts.steps + 1)
             rows = [self.read(self.encoder, rollouts, torch.full_like(steps, e), steps) for e in range(len(rollouts))]
@@ -55,10 +55,13 @@ class Subject:
 
     @torch.no_grad()
     def read(self, what: Callable[[Tensor], Tensor], rollouts: Rollouts, episode: Tensor, step: Tensor) -> Tensor:
-        """What an encoder says of the clips that end at `step` of `episode`, float16 on the device."""
+        """What an encoder says of the clips that end at `step` of `episode`, on the device.
+
+        In float16, or float32 where that would overflow.
+        """
         parts = zip(episode.split(256), step.split(256), strict=True)
         clips = (rollouts.clips(e, s, self.encoder.clip_frames).to(self.device) for e, s in parts)
-        return torch.cat([what(clip).half() for clip in clips])
+        return torch.cat([_compact(what(clip)) for clip in clips])
 
     def some(self, rollouts: Rollouts, count: int, where: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Random frames of those where `where` (E, T + 1) holds: episodes (N,) and steps (N,), in order.
@@ -98,6 +101,11 @@ class Subject:
         return fit_predictor(self.config, self.components(self.features(self.train)), self.train.action.to(self.device))
 
 
+def _compact(values: Tensor) -> Tensor:
+    half = values.half()
+    return half if half.isfinite().all() else values.float()
+
+
 @dataclass
 class Drawn:
     """Frames of some rollouts, with what an encoder says of the clips that end there."""
@@ -114,7 +122,7 @@ class Drawn:
 
     @cached_property
     def tokens(self) -> Tensor:
-        """(N, tokens, D) float16."""
+        """(N, tokens, D) as of `Subject.read`."""
         return self.subject.read(self.subject.encoder.tokens, self.rollouts, self.episode, self.step)
 
     @property

@@ -19,6 +19,8 @@ import composing
 import launch
 from assemble import TrainConfig, choice
 from cells import Cell, _assigned, combinations, make_cells, read_axes
+from compute import prepared
+from encoders.pretrain import Pretrainer
 
 ROOT = Path(__file__).parents[1]
 # Every stage, and as little of each as there can be.
@@ -103,6 +105,32 @@ def test_a_field_of_one_encoder_is_left_out_for_the_others() -> None:
         ["seed=1", "encoder=vjepa", "encoder.jepa_coef=1"],
         ["seed=1", "encoder=cnn"],
     ]
+
+
+def test_encoders_get_the_compute_of_the_first(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    listed = ["preset=smoke", "encoder=state,lejepa,internvideo,random", "encoder.projections=64", "seed=1,2"]
+    axes = ablate.with_equal_compute(read_axes(listed))
+    printed = capsys.readouterr().out
+    found = make_cells(tmp_path, axes, False)
+    (tflop,) = {cell.config.pretrain.tflop for cell in found}
+    assert f"pretrain.tflop={tflop:g}, what 20 steps of encoder=lejepa take" in printed
+    # Planned with noise, and counted on what is drawn then: lejepa gets its own steps, internvideo its share of them.
+    steps = {}
+    for config in (cell.config for cell in found[1:3]):
+        encoder, sample = prepared(config)
+        trainer = Pretrainer(config.pretrain, encoder)
+        steps[choice(config, "encoder")] = trainer.planned(lambda sample=sample: sample, 20)
+    assert steps["lejepa"] == 20 and 10 < steps["internvideo"] < 20
+    for equal in (["pretrain.tflop=1"], ["pretrain.steps=2,3"], ["pretrain.steps=0"]):
+        given = read_axes([*listed, *equal])
+        assert ablate.with_equal_compute(given) == given
+    alone = read_axes(["encoder=vjepa,random,cnn"])
+    assert ablate.with_equal_compute(alone) == alone
+
+
+def test_each_task_may_have_its_own_teacher(tmp_path: Path) -> None:
+    found = cells(tmp_path, "task=walker-walk,reacher-easy", "encoder=internvideo2", "encoder.teacher=runs/${task}")
+    assert [cell.config.encoder.teacher for cell in found] == ["runs/walker-walk", "runs/reacher-easy"]
 
 
 def test_lists_that_hydra_writes_with_brackets_are_one_value() -> None:

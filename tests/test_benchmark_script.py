@@ -1,6 +1,7 @@
-"""The speed of worlds: what its figures contain, and which sizes are measured."""
+"""The speed of worlds and encoders: what its figures contain, and what is measured."""
 
 import time
+from pathlib import Path
 
 import cli
 
@@ -9,8 +10,11 @@ import torch
 from dm_control.suite import pendulum as reference
 
 import benchmark_env
+from agents.checkpoint import save_checkpoint
 from assemble import GROUPS, RunConfig
+from benchmark_encoder import encoder_rows
 from benchmark_env import env_rows, estimate, whole_episode
+from encoders import make_encoder
 from envs import TASKS
 from envs.dm_control import DMControlEnv
 from envs.tasks.pendulum import Pendulum
@@ -67,3 +71,17 @@ def test_a_size_that_fits_is_measured_and_one_that_does_not_is_left_out(monkeypa
     rows = env_rows(cli.compose(RunConfig, GROUPS, SETTINGS), (1, 512), 0.0, CPU)
     assert {row["worlds"] for row in rows if row["backend"] == "warp"} == measured
     assert ("they are left out" in capsys.readouterr().out) == (512 not in measured)
+
+
+def test_an_encoder_is_measured_with_the_teacher_of_another_run(tmp_path: Path) -> None:
+    small = [f"encoder.{field}" for field in ("vit.image_size=32", "vit.dim=16", "vit.depth=1", "vit.heads=2")]
+    teacher = cli.compose(RunConfig, GROUPS, ["encoder=random", *small])
+    (tmp_path / "checkpoints").mkdir()
+    cli.save(teacher, GROUPS, tmp_path / "config.yaml")
+    weights = make_encoder(teacher.encoder, 2, 2).state_dict()
+    save_checkpoint(tmp_path / "checkpoints" / "last.pt", {"encoder": weights})
+    taught = ["encoder=internvideo2", f"encoder.teacher={tmp_path}", "encoder.stage1_share=1.0"]
+    others = ["encoder.stage2_share=0.0", "pretrain.batch_size=2", "encoder_from=a/run/that/speed/does/not/need"]
+    rows = encoder_rows(cli.compose(RunConfig, GROUPS, [*taught, *small, *others]), 0.01, CPU)
+    rates = {row["what"]: row["clips_per_s"] for row in rows if row["engine"] == "Mindreel internvideo2"}
+    assert rates.keys() == {"pretraining", "encoding"} and min(rates.values()) > 0

@@ -11,14 +11,14 @@ import torch
 
 import assemble
 import comparing
-import subject as probed
-from assemble import GROUPS
-from comparing import CompareConfig, pretrained
-from corpus import RolloutConfig, Rollouts
-from encoders import make_encoder
+from agents.checkpoint import save_checkpoint
+from assemble import GROUPS, RunConfig
+from comparing import CompareConfig
+from corpus import Rollouts
+from encoders import CNNConfig, CNNEncoder, PixelsConfig, make_encoder
 from probing import over_seeds, over_tasks, print_comparison
 from subject import Subject
-from suites import SUITES, retrieval, state
+from suites import SUITES
 from viz.probes import write_probes
 
 pytestmark = pytest.mark.timeout(600)
@@ -40,6 +40,7 @@ SMALL = (
     "probe.resamples=20",
     "movies=3",
 )
+FEWEST = ("rollouts.policies=[noise]", "rollouts.episodes=2", "rollouts.decisions=4")
 
 
 def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
@@ -52,8 +53,8 @@ def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
     assert scored == {"pretraining", "state", "recognition", "retrieval", "anomaly", "frontend", "dynamics"}
     for row in rows:
         assert row["task"] == "cartpole-swingup" and {"probe", "target", "score"} <= row.keys()
-        if "low" in row and row["target"] != "mean":
-            assert row["low"] <= row["high"], row
+        if "low" in row:
+            assert row["low"] - 1e-4 <= row["score"] <= row["high"] + 1e-4, row
     probes = {row["probe"] for row in rows if row["suite"] == "state"}
     assert probes == {"linear", "mlp", "attentive", "linear on tokens", "features"}
     assert len(list(folder.glob("cells/*/tokens.safetensors"))) == 2
@@ -84,11 +85,61 @@ def test_mistakes_are_named_before_anything_is_made(call_script, capsys, tmp_pat
         ("run=a,b", "give run one value"),
         ("encoder.vit.image_size=32", "add env.render.height=32 env.render.width=32"),
         ("rollouts.policies=[noise,export]", "expected some of random"),
+        ("rollouts.held_out=0.99", "leaves no episode to learn from"),
     ):
         assert call_script("probe", f"folder={folder}", argument) == 2
         errors = capsys.readouterr().err.strip().splitlines()
         assert len(errors) == 1 and answer in errors[0], errors
     assert not folder.exists()
+
+
+@pytest.fixture
+def cnn_run(tmp_path) -> tuple[Path, CNNEncoder]:
+    """Folder of a run, with its config and its encoder alone, and that encoder."""
+    folder, config = tmp_path / "run", cli.compose(RunConfig, GROUPS, ["encoder=cnn"])
+    encoder = CNNEncoder(config.encoder, 1, 5)
+    (folder / "checkpoints").mkdir(parents=True)
+    cli.save(config, GROUPS, folder / "config.yaml")
+    save_checkpoint(folder / "checkpoints" / "last.pt", {"encoder": encoder.state_dict()})
+    return folder, encoder
+
+
+def test_an_encoder_that_only_agents_train_is_said_to_be_untrained(cnn_run, capsys) -> None:
+    comparing._say_untrained.cache_clear()  # another test of this process may have been told
+    others = (["encoder=vjepa", "encoder.training_mode=finetune"], ["encoder=random"], ["encoder=pixels"])
+    for arguments in (*others, ["encoder=cnn", f"encoder_from={cnn_run[0]}"]):
+        comparing._check(cli.compose(CompareConfig, GROUPS, arguments), None)
+    assert "untrained" not in capsys.readouterr().out
+    for task in ("cartpole-swingup", "reacher-easy"):
+        comparing._check(cli.compose(CompareConfig, GROUPS, ["encoder=cnn", f"task={task}"]), None)
+    assert capsys.readouterr().out.count("encoder=cnn is probed untrained") == 1
+
+
+def test_encoders_of_the_runs_kind_start_from_it_and_others_do_not(
+    call_script, cnn_run, capsys, monkeypatch, tmp_path
+) -> None:
+    folder, theirs = cnn_run
+
+    def dynamics(subject: Subject) -> list[dict]:
+        own = dict(subject.encoder.named_parameters()).get("net.0.weight", torch.zeros(()))
+        same = torch.equal(own, theirs.get_parameter("net.0.weight"))
+        return [{"probe": "weights", "target": "same as there", "score": float(same)}]
+
+    monkeypatch.setitem(SUITES, "dynamics", dynamics)
+    out = tmp_path / "rows.json"
+    common = ("task=cartpole-swingup", "probes=dynamics", f"folder={tmp_path / 'probe'}", f"out={out}")
+    few = (*SMALL, *FEWEST, "encoder.vit.dim=16", "encoder.vit.depth=1", "encoder.vit.heads=2")
+    start = f"encoder_from={folder}"
+    assert call_script("probe", "encoder=cnn,random", start, *common, *few) == 0
+    assert f"{start} is for encoder=cnn; probed without it: random." in capsys.readouterr().out
+    assert {row["encoder"]: row["score"] for row in json.loads(out.read_text())} == {"cnn": 1, "random": 0}
+
+    assert call_script("probe", "encoder=random,pixels", start, *common, *FEWEST) == 2
+    assert "that run has a cnn encoder" in capsys.readouterr().err
+    missing = f"encoder_from={tmp_path / 'VJEPA2Model'}"  # what is no run is a model of transformers, if anything
+    assert call_script("probe", "encoder=vjepa,random", missing, *common, *FEWEST) == 2
+    said = capsys.readouterr()
+    assert f"{missing} is for encoder=vjepa; probed without it: random." in said.out and "no run at" in said.err
 
 
 def test_an_untrained_teacher_is_warned_of_once(capsys) -> None:
@@ -163,6 +214,31 @@ def test_variants_of_the_worlds_have_rollouts_of_their_own(call_script, capsys, 
     assert len(list(tmp_path.glob("rollouts/*.safetensors"))) == 2
 
 
+def test_other_tasks_are_those_of_the_same_worlds(call_script, capsys, monkeypatch, tmp_path) -> None:
+    out = tmp_path / "rows.json"
+    grid = ("task=cartpole-swingup,reacher-easy", "encoder=cnn", "env.action_repeat=2,6", f"folder={tmp_path}")
+
+    def repeats(subject: Subject) -> list[dict]:
+        parts = [subject.train, *(train for train, _ in subject.others.values())]
+        return [
+            {"probe": "worlds", "target": part.facts.task, "score": float(part.facts.action_repeat)} for part in parts
+        ]
+
+    monkeypatch.setitem(SUITES, "recognition", repeats)
+    assert call_script("probe", *grid, *SMALL, *FEWEST, "probes=recognition", f"out={out}") == 0, capsys.readouterr()
+    rows = json.loads(out.read_text())
+    assert len(rows) == 8  # two tasks' for each of four cells
+    assert all(row["variant"] == f"env.action_repeat={row['score']:.0f}" for row in rows), rows
+
+
+def test_rollouts_of_agents_that_learn_otherwise_are_told_apart() -> None:
+    settings = ([], ["world_model=xs"], ["world_model.latent_dim=64"], ["seed=2"], ["rollouts.agent_updates=5"])
+    configs = [cli.compose(CompareConfig, GROUPS, arguments) for arguments in settings]
+    assert len({comparing._rollouts_key(config) for config in configs}) == len(settings)
+    encoders = [replace(configs[0], encoder=config) for config in (CNNConfig(), PixelsConfig())]
+    assert {comparing._rollouts_key(config) for config in encoders} == {comparing._rollouts_key(configs[0])}
+
+
 def test_seeds_and_tasks_by_hand() -> None:
     rows = [
         row("vjepa", 0.5, low=0.4, high=0.6, seed=1, target="mean"),
@@ -184,72 +260,6 @@ def test_seeds_and_tasks_by_hand() -> None:
     assert mean["high"] == pytest.approx(0.4 + (0.2**2 + 0.1**2) ** 0.5 / 2)
 
 
-@pytest.fixture(scope="module")
-def rollouts(call_script, tmp_path_factory) -> Rollouts:
-    file = tmp_path_factory.mktemp("rollouts") / "reacher.safetensors"
-    few = ("rollouts.policies=[random,noise]", "rollouts.episodes=4", "rollouts.decisions=6")
-    assert call_script("rollouts", "task=reacher-easy", f"out={file}", *few) == 0
-    assert call_script("rollouts", "task=reacher-easy", f"out={file}", *few) == 2  # never overwritten
-    return Rollouts.load(file)
-
-
-def test_features_of_principal_components_are_not_taken_for_collapsed(call_script, capsys, tmp_path) -> None:
-    one = ("task=cartpole-swingup", "encoder=videomae", "probes=state", f"folder={tmp_path}")
-    watched = ("pretrain.log_every=1", "pretrain.min_effective_rank=1.5")
-    assert call_script("probe", *one, *SMALL, *watched) == 0, capsys.readouterr().err
-
-
-def test_rollouts_are_of_the_worlds_that_the_config_describes(call_script, capsys, tmp_path) -> None:
-    few = ("task=reacher-easy", "rollouts.policies=[random]", "rollouts.episodes=4", "rollouts.decisions=2")
-    file = tmp_path / "coloured.safetensors"
-    assert call_script("rollouts", *few, f"out={file}", "env.randomize.colors=0.5") == 0
-    corners = Rollouts.load(file).pixels[:, 0, :, 0, 0]  # (E, 3): the table, at the edge of the first picture
-    assert len(corners.unique(dim=0)) == 4, "each world should have its own colour"
-    assert call_script("rollouts", *few, f"out={tmp_path / 'b'}", "env.backend=dm_control") == 2
-    assert "needs the worlds of env.backend=warp" in capsys.readouterr().err
-
-
-def test_text_is_not_learned_from_rollouts_without_any(rollouts, tmp_path) -> None:
-    silent = replace(rollouts, behaviour=torch.full_like(rollouts.behaviour, -1))
-    config = cli.compose(CompareConfig, GROUPS, [*SMALL, "task=reacher-easy", "encoder=internvideo"])
-    with pytest.raises(ValueError, match="encoder=internvideo reads text, and no sentence holds"):
-        pretrained(config, silent, tmp_path / "encoder.pt")
-    pretrained(config, rollouts, tmp_path / "encoder.pt")
-
-
-def untrained(rollouts: Rollouts, folder: Path, others: dict | None = None) -> Subject:
-    """The untrained network, learning from the episodes that it is scored on."""
-    config = cli.compose(CompareConfig, GROUPS, ["task=reacher-easy", "encoder=random", *SMALL])
-    encoder = make_encoder(config.encoder, 2, 1).eval()
-    encoder.fit_readout(rollouts.sample(40, 1, encoder.clip_frames)[0][:, :-1])
-    common = {"in_view": True, "movies": 0, "device": torch.device("cpu"), "folder": folder, "env": config.env}
-    return Subject(encoder, "reacher-easy", rollouts, rollouts, others or {}, config.probe, **common)
-
-
-def test_a_clip_of_another_task_with_the_same_sentence_is_a_match(rollouts, tmp_path) -> None:
-    both = untrained(rollouts, tmp_path, {"reacher-hard": (rollouts, rollouts)})
-    found = {(row["probe"], row["target"]): row["score"] for row in retrieval(both)}
-    assert found["clip to clip", "recall at 1"] == 1  # its twin in the other task
-    alone = {(row["probe"], row["target"]): row["score"] for row in retrieval(untrained(rollouts, tmp_path))}
-    assert found["text to clip, chance", "recall at 1"] == pytest.approx(alone["text to clip, chance", "recall at 1"])
-
-
-def test_frames_without_sentences_or_view(rollouts, tmp_path) -> None:
-    silent = replace(rollouts, behaviour=torch.full_like(rollouts.behaviour, -1))
-    assert [SUITES[name](untrained(silent, tmp_path)) for name in ("retrieval", "frontend")] == [[], []]
-    assert {row["target"] for row in SUITES["recognition"](untrained(silent, tmp_path))} == {"policy"}
-    hidden = replace(rollouts, in_view=torch.zeros_like(rollouts.in_view))
-    with pytest.raises(ValueError, match="in_view=false"):
-        state(untrained(hidden, tmp_path))
-
-
-def test_tokens_that_would_fill_the_memory_are_fewer(rollouts, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(probed, "_TOKEN_BYTES", 20 * 64 * 64 * 2 + 1)  # 64 tokens of 64 numbers of two bytes
-    train, test = untrained(rollouts, tmp_path).drawn(lambda rollouts: None)
-    assert len(train.tokens) == len(test.features) == 20
-    assert "20 clips are probed in place of 120" in capsys.readouterr().out
-
-
 def test_a_task_of_the_users_own_is_known_by_its_content(tmp_path) -> None:
     task = tmp_path / "elsewhere" / "rod.py"
     task.parent.mkdir()
@@ -263,61 +273,6 @@ def test_a_task_of_the_users_own_is_known_by_its_content(tmp_path) -> None:
         keys.add(comparing._rollouts_key(config))
         assert comparing._rollouts_file(config).parent == tmp_path / "probe" / "rollouts"
     assert len(keys) == 3 and comparing._rollouts_key(config) in keys
-
-
-def test_only_the_frames_that_are_asked_for_are_encoded(rollouts, tmp_path) -> None:
-    subject, read = untrained(rollouts, tmp_path), []
-    subject.encoder.register_forward_hook(lambda module, clips, features: read.append(len(features)))
-    frames = torch.tensor([0, 5, 7]), torch.tensor([6, 0, 3])
-    alone = subject.features_at(rollouts, *frames)
-    assert sum(read) == 3
-    every = subject.features(rollouts)
-    assert every.shape[:2] == (8, 7) and sum(read) == 3 + 8 * 7
-    torch.testing.assert_close(every[frames].float(), alone, rtol=1e-2, atol=1e-3)  # float16, in other batches
-    assert len({tuple(row) for row in alone.tolist()}) == 3
-    assert torch.equal(subject.features_at(rollouts, *frames), every[frames].float()) and sum(read) == 3 + 8 * 7
-
-
-def test_rollouts_hold_what_was_asked_for(rollouts) -> None:
-    assert len(rollouts) == 8 and rollouts.steps == 6
-    assert [len(part) for part in rollouts.pick(rollouts.episode % 4 < 2).split(0.25)] == [2, 2]  # never none
-    assert rollouts.facts.policies == ("random", "noise") and len(rollouts.facts.returns) == 2
-    assert rollouts.policy.tolist() == [0] * 4 + [1] * 4
-    train, test = rollouts.split(0.25)
-    assert test.episode.tolist() == [3, 7] and len(train) == 6
-    assert rollouts.in_view.all()  # the camera sees all of the table
-    names, values = rollouts.targets()
-    assert names[:4] == ["cos position[0]", "sin position[0]", "cos position[1]", "sin position[1]"]
-    torch.testing.assert_close(values[..., 1], rollouts.qpos[..., 0].sin())
-    assert values.shape[-1] == len(names) == len(rollouts.facts.state_names) + 2
-    assert (rollouts.geom_xpos[1:] != rollouts.geom_xpos[:-1]).flatten(1).any(1).all()  # other targets
-
-
-def test_clips_and_batches_stay_inside_their_episode(rollouts) -> None:
-    clips = rollouts.clips(torch.tensor([2, 2]), torch.tensor([0, 5]), frames=3, ahead=1)
-    assert torch.equal(clips[0], rollouts.pixels[2, [0, 0, 0, 1]])
-    assert torch.equal(clips[1], rollouts.pixels[2, [3, 4, 5, 6]])
-    frames, action, reward, behaviour = rollouts.sample(16, steps=2, frames=3)
-    assert frames.shape == (16, 5, 3, 64, 64) and behaviour.shape == (16,)
-    for one, acted, gained in zip(frames, action, reward, strict=True):
-        found = [
-            (e, t)
-            for e in range(8)
-            for t in range(5)
-            if torch.equal(rollouts.action[e, t : t + 2], acted) and torch.equal(rollouts.reward[e, t : t + 2], gained)
-        ]
-        ((e, t),) = found
-        assert torch.equal(one[2:], rollouts.pixels[e, t : t + 3])
-
-
-def test_files_that_hold_no_rollouts_are_named(tmp_path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"scripts/rollouts\.py"):
-        Rollouts.load(tmp_path / "none.safetensors")
-    (tmp_path / "half.safetensors").write_bytes(b"not much")
-    with pytest.raises(ValueError, match="holds no rollouts"):
-        Rollouts.load(tmp_path / "half.safetensors")
-    with pytest.raises(ValueError, match="held_out between 0 and 1"):
-        RolloutConfig(held_out=1.0)
 
 
 def row(encoder: str, score: float, **others: object) -> dict:
