@@ -1,5 +1,6 @@
 """Ctrl-C between two steps, where a run can be saved as it stands."""
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -35,4 +36,5 @@ class Interrupts:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print("\nStopping after this step; once more stops at once.", flush=True)
+        # Not by print, which a signal may have interrupted: it would raise.
+        os.write(1, b"\nStopping after this step; once more stops at once.\n")

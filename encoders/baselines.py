@@ -76,7 +76,7 @@ class PixelsConfig:
     """Principal components of the clip that the agent receives, of unit variance."""
 
     def __post_init__(self):
-        if self.image_size % self.pool:
+        if self.pool < 1 or self.image_size % self.pool:
             raise ValueError(f"image_size ({self.image_size}) must be a multiple of pool ({self.pool}).")
 
 

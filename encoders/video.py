@@ -161,7 +161,7 @@ class VideoEncoder(Encoder):
         return self.vit(self.normalise(observation))
 
     def watched(self, observation: Tensor) -> Tensor:
-        """Tokens, (B, N D), where the agent receives components of them: these are of another training step."""
+        """Tokens, (B, N D), where the agent receives components of them: those were fitted at an earlier step."""
         if isinstance(self.readout, CompressedReadout):
             return self.tokens(observation).flatten(1)
         return self(observation)

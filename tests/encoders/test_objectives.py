@@ -8,7 +8,7 @@ import torch
 from scipy import integrate
 from torch.nn import functional as F
 
-from encoders import ENCODERS, make_encoder
+from encoders import ENCODERS, PixelsConfig, make_encoder
 from encoders.grounding import GroundingConfig
 from encoders.lejepa import epps_pulley, sigreg
 from encoders.pretrain import PretrainConfig, Pretrainer
@@ -94,6 +94,8 @@ def test_fields_out_of_range_are_named(changes):
     for wrong in ({"future_pool": 0}, {"contrast_temperature": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             GroundingConfig(**wrong)
+    with pytest.raises(ValueError, match=r"multiple of pool \(0\)"):
+        PixelsConfig(pool=0)
     for size in ("image_size", "frames", "tubelet", "patch", "dim", "heads"):
         with pytest.raises(ValueError, match="1 or more"):
             replace(VIT, **{size: 0})
