@@ -16,6 +16,10 @@ from tqdm import tqdm
 from assemble import GROUPS, TrainConfig, choice
 from other_runs import check_same_network, encoder_config
 
+# No thread that watches over bars: garbage may be collected in it, and what dm_control draws with must be freed in the
+# thread that made it.
+tqdm.monitor_interval = 0
+
 OWN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints", "summary.json")
 
 

@@ -6,6 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from assemble import GROUPS, TrainConfig
 from encoders import Encoder, make_encoder
 from encoders.pretrained import PretrainedConfig
 from other_runs import encoder_config, encoder_of, start_from, teacher_from
+from run_folder import progress_bar
 
 pytestmark = pytest.mark.timeout(600)  # the first of them may have to compile kernels
 
@@ -228,6 +230,12 @@ def test_pretrain_and_train_from_there(scripts: Scripts, pretrained: Path, tmp_p
     folder = shutil.copytree(pretrained, tmp_path / "agent")
     assert "Resumed at 30 decisions and 0 updates" in scripts.succeed("train", f"resume={folder}")
     assert json.loads((folder / "summary.json").read_text())["updates"] == 2
+
+
+def test_bars_start_no_thread() -> None:
+    before = set(threading.enumerate())
+    for _ in progress_bar(range(2), "test", 0, 2):
+        assert not set(threading.enumerate()) - before
 
 
 # ---- encoders of other runs ----
