@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,7 @@ def _cell(config: CompareConfig, made: Splits, others: dict[str, str], checkpoin
     """Rows of one encoder on one task; `others` are the keys of the other tasks' rollouts."""
     data = made[_rollouts_key(config)]
     name, device = choice(config, "encoder"), cli.check_device(config.device)
-    made_of = _plain(config, "encoder", "encoder_from", "pretrain", "run")
+    made_of = _plain(config, "seed", "encoder", "encoder_from", "pretrain", "run")
     named = [config.run, config.encoder_from, *(getattr(config.encoder, key, "") for key in ("source", "teacher"))]
     key = _digest({"rollouts": _rollouts_key(config), "encoder": made_of} | _stamps(named))
     folder = Path(config.folder) / "cells" / f"{Path(config.task).stem}-{name}-{key}"
@@ -286,6 +286,8 @@ def _rollouts_key(config: CompareConfig) -> str:
 
 def _shared(config: CompareConfig) -> dict[str, Any]:
     """All that rollouts depend on but the task; the agent that becomes the expert learns with the world model."""
+    seed = config.seed if config.rollouts.seed is None else config.rollouts.seed
+    config = replace(config, seed=seed, rollouts=replace(config.rollouts, seed=None))
     return _plain(config, "seed", "env", "rollouts", "run", "world_model") | _stamps([config.run])
 
 

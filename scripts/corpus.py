@@ -46,6 +46,8 @@ class RolloutConfig:
     """Control steps for which its actions hold while it learns."""
     medium_share: float = 0.25
     """Share of these updates after which it is the medium policy."""
+    seed: int | None = None
+    """Seed of the rollouts and of that agent; None for `seed`. Naming one gives all of seed=1,2,3 the same rollouts."""
 
     def __post_init__(self):
         unknown = set(self.policies) - set(POLICIES)

@@ -6,7 +6,7 @@
 The agent is that of the run, if one is named; else one learns the task from the simulator's state first.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cli
@@ -42,6 +42,8 @@ def make_rollouts(config: RunConfig, rollouts: RolloutConfig, path: Path) -> Rol
     """The rollouts in the file `path`, made now if there are none yet."""
     if path.is_file():
         return Rollouts.load(path)
+    if rollouts.seed is not None:
+        config = replace(config, seed=rollouts.seed)
     policies: Policies = {}
     if config.run:
         policies = policies_of_run(config, checkpoint_of(config.run))

@@ -231,6 +231,19 @@ def test_other_tasks_are_those_of_the_same_worlds(call_script, capsys, monkeypat
     assert all(row["variant"] == f"env.action_repeat={row['score']:.0f}" for row in rows), rows
 
 
+def test_seeds_can_share_rollouts(call_script, capsys, tmp_path) -> None:
+    out = tmp_path / "rows.json"
+    grid = ("task=cartpole-swingup", "encoder=random", f"folder={tmp_path}", f"out={out}", "probes=state")
+    few = (*SMALL, "rollouts.policies=[noise]", "rollouts.episodes=2")
+    assert call_script("probe", *grid, *few, "seed=1,2", "rollouts.seed=1") == 0, capsys.readouterr()
+    ranks = {row["seed"]: row["score"] for row in json.loads(out.read_text()) if row["target"] == "effective rank"}
+    assert len(ranks) == 2 and len(set(ranks.values())) == 2  # two networks,
+    assert len(list(tmp_path.glob("rollouts/*.safetensors"))) == 1  # one set of rollouts,
+    made_of = [["seed=1"], ["seed=1", "rollouts.seed=1"], ["seed=2", "rollouts.seed=1"]]
+    keys = {comparing._rollouts_key(cli.compose(CompareConfig, GROUPS, arguments)) for arguments in made_of}
+    assert len(keys) == 1  # that of the seed itself
+
+
 def test_rollouts_of_agents_that_learn_otherwise_are_told_apart() -> None:
     settings = ([], ["world_model=xs"], ["world_model.latent_dim=64"], ["seed=2"], ["rollouts.agent_updates=5"])
     configs = [cli.compose(CompareConfig, GROUPS, arguments) for arguments in settings]
