@@ -21,11 +21,11 @@ def token_positions(grid: tuple[int, int, int]) -> Tensor:
 def export_tokens(path: Path, tokens: Tensor, grid: tuple[int, int, int], about: dict) -> None:
     """Writes what a language model needs: `path`.safetensors and, to read it by, `path`.json.
 
-    The first holds `tokens` (B, N, D) float16 and `positions` (N, 3) float32, each token's middle in time
+    The first holds `tokens` (B, N, D) as they come, and `positions` (N, 3) float32, each token's middle in time
     (0 oldest, 1 newest), height (0 top) and width (0 left); the second the sizes, and `about`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {"tokens": tokens.half().cpu().contiguous(), "positions": token_positions(grid)}
+    tensors = {"tokens": tokens.cpu().contiguous(), "positions": token_positions(grid)}
     save_file(tensors, path.with_suffix(".safetensors"))
     clips, number, dim = tokens.shape
     sizes = {"clips": clips, "tokens": number, "dim": dim, "grid": list(grid), "axes": ["time", "height", "width"]}
