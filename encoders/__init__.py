@@ -33,3 +33,10 @@ def make_encoder(config, action_dim: int, state_dim: int) -> Encoder:
         if type(config) is config_type:
             return encoder_type(config, action_dim, state_dim)
     raise ValueError(f"No encoder is built from {type(config).__name__}.")
+
+
+def has_objective(config) -> bool:
+    """Whether the encoder that a config of `ENCODERS` describes is pretrained by an objective of its own."""
+    if isinstance(config, PretrainedConfig):
+        return config.grounded
+    return any(encoder.has_objective for config_type, encoder in ENCODERS.values() if type(config) is config_type)

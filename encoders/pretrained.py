@@ -9,9 +9,12 @@ the whole frame, without a crop), their normalisation, and how many make a clip.
 frames as one clip, in which the oldest stands still in front for as long as frames are missing, or (clip=single)
 each frame by itself, repeated until it fills a clip. A model of pictures always reads each frame by itself. So no
 frame later than the newest takes part, though within a clip all of these models look both ways.
+
+The objective that a model was published with stays behind. To be trained on rollouts (training_mode=refresh, cotrain)
+it gets the terms of grounding.py instead: a new head reads its tokens, and predicts coming frames and rewards.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,19 +23,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from encoders.base import Encoder, check_frames, check_training_mode
+from encoders.grounding import Grounding, GroundingConfig
 from encoders.hub import TORCH_FILES, HubModel, download, load_hub, on_hub
 from encoders.published import InputFacts, PublishedViT, load_published
-from encoders.readout import fit_readout, make_readout
+from encoders.readout import CompressedReadout, EmbeddingReadout, fit_readout, make_readout
 
 MEAN_FRAME_FILE = "mean_frame.safetensors"
 """Beside an export of ours: `mean_frame` (3, H, W) and `pixel_std` () of its rollouts, of 255."""
 WEIGHT_FILES = (".safetensors", *TORCH_FILES)
 READOUTS = ("compressed", "pooled", "tokens")
+_GROUNDED_SIZE = 64
+"""Height and width of the frames that are foretold, in pixels, whatever size the model reads."""
 
 
 @dataclass(frozen=True)
 class PretrainedConfig:
-    """A public checkpoint, frozen or trained further by the agent's losses."""
+    """A public checkpoint, as it is or trained further on rollouts."""
 
     source: str = ""
     """Folder or file of the checkpoint, or its OWNER/NAME or OWNER/NAME/FILE on the Hugging Face hub."""
@@ -47,11 +53,15 @@ class PretrainedConfig:
     readout: str = "compressed"
     """What the agent receives: compressed (principal components of the tokens), pooled (their mean) or tokens."""
     width: int = 256
-    """Principal components of readout=compressed."""
+    """Principal components of readout=compressed, and width of the embedding that terms act on."""
     places: int = 8
     """Places, in height and in width, that tokens are averaged to before the readout; 0 for all that there are."""
     training_mode: str = "frozen"
-    """frozen, or finetune (the agent's losses reach it)."""
+    """frozen, finetune (by the agent), refresh (by terms of grounding, on the agent's rollouts) or cotrain (both)."""
+    token_channels: int = 16
+    """Channels that each token is squeezed to before the embedding reads all of them."""
+    grounding: GroundingConfig = field(default_factory=lambda: GroundingConfig(future_coef=1.0, reward_coef=1.0))
+    """Terms on the clip's embedding that refresh and cotrain train it with."""
 
     def __post_init__(self):
         if self.clip not in ("sliding", "single"):
@@ -60,6 +70,25 @@ class PretrainedConfig:
             raise ValueError("encoder.frames must be 1 or more; image_size, heads and places 0 or more.")
         if self.readout not in READOUTS:
             raise ValueError(f"encoder.readout={self.readout}: expected one of {', '.join(READOUTS)}.")
+        check_training_mode(self.training_mode, ("frozen", "finetune", "refresh", "cotrain"))
+        if self.grounded:
+            self._check_grounding()
+
+    @property
+    def grounded(self) -> bool:
+        """Whether it is trained on rollouts by terms of its own, and not by the agent alone."""
+        return self.training_mode in ("refresh", "cotrain")
+
+    def _check_grounding(self) -> None:
+        named, grounding = f"encoder.training_mode={self.training_mode}", self.grounding
+        if grounding.contrast_coef:
+            raise ValueError("encoder.grounding.contrast_coef: a public checkpoint has no teacher to compare with.")
+        if not grounding.active:
+            raise ValueError(f"{named} needs a term of encoder.grounding to train a public checkpoint with.")
+        if grounding.future_coef and self.frames < 2:
+            raise ValueError(f"{named} weighs changes between frames: encoder.frames must be 2 or more.")
+        if min(self.width, self.token_channels) < 1:
+            raise ValueError(f"{named} needs encoder.width and token_channels of 1 or more.")
 
 
 class Pretrained(Encoder):
@@ -67,8 +96,8 @@ class Pretrained(Encoder):
 
     Args:
         config: which one, and how clips are shown to it.
-        action_dim: not used; all encoders are built alike.
-        state_dim: not used.
+        action_dim: number of action dimensions, A.
+        state_dim: not used; all encoders are built alike.
 
     Raises:
         ValueError: the source is missing, damaged or of an unknown kind, or does not go with the other fields.
@@ -76,15 +105,10 @@ class Pretrained(Encoder):
 
     mean: Tensor
     std: Tensor
+    mean_frame: Tensor
 
     def __init__(self, config: PretrainedConfig, action_dim: int = 0, state_dim: int = 0):
         super().__init__()
-        if config.training_mode in ("refresh", "cotrain"):
-            raise ValueError(
-                f"encoder.training_mode={config.training_mode}: a public checkpoint comes without an objective to "
-                "go on with; finetune lets the agent's losses reach it, frozen leaves it as it is."
-            )
-        check_training_mode(config.training_mode, ("frozen", "finetune"))
         self.config, self.clip_frames, self.training_mode = config, config.frames, config.training_mode
         folder, self.model = load_source(config)
         self.facts: InputFacts = self.model.facts
@@ -94,13 +118,18 @@ class Pretrained(Encoder):
         mean, std = pixel_statistics(folder, self.facts, self.image_size)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.model.requires_grad_(config.training_mode == "finetune")
+        self.model.requires_grad_(config.training_mode != "frozen")
         self.token_grid = self._try_out()
         times, side, _ = self.token_grid
         self.side = min(side, config.places or side)
         num_tokens = times * self.side * self.side
         self.readout = make_readout(config.readout, num_tokens, self.dim, config.width, 0)
         self.feature_dim, self.fits_readout = self.readout.feature_dim, self.readout.fits
+        self.has_objective, self.head, self.grounding = config.grounded, None, None
+        if config.grounded:
+            self.head = EmbeddingReadout(num_tokens, self.dim, config.width, config.token_channels)
+            self.grounding = Grounding(config.grounding, config.width, action_dim, _GROUNDED_SIZE)
+            self.register_buffer("mean_frame", torch.full((3, _GROUNDED_SIZE, _GROUNDED_SIZE), 127.5))
 
     def extra_repr(self) -> str:
         return f"alone={self.alone}, image_size={self.image_size}, side={self.side}, {self.facts}"
@@ -129,6 +158,36 @@ class Pretrained(Encoder):
         wanted = self.facts.frames or -(-clips.shape[1] // self.facts.tubelet) * self.facts.tubelet
         still = clips[:, :1].expand(-1, wanted - clips.shape[1], -1, -1, -1)
         return torch.cat([still, clips], 1)
+
+    def watched(self, observation: Tensor) -> Tensor:
+        """The averaged tokens, (B, N D), where the agent receives components of them: those were fitted earlier."""
+        if isinstance(self.readout, CompressedReadout):
+            return self._averaged(observation).flatten(1)
+        return self(observation)
+
+    def fit(self, frames: Tensor, reward: Tensor) -> None:
+        """Sets the targets of the terms: what they foretell of frames, uint8 (N, 2, 3, H, W), and of rewards (N,)."""
+        self.fit_targets(frames, reward)
+
+    def fit_targets(self, frames: Tensor, reward: Tensor) -> None:
+        """The same; no feature depends on them."""
+        if self.grounding is not None:
+            self.mean_frame.copy_(_small(frames[:, 1:]).mean((0, 1)))
+            self.grounding.fit((_small(frames) - self.mean_frame) / 64, reward)
+
+    def losses(
+        self, frames: Tensor, action: Tensor, reward: Tensor, behaviour: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The terms of grounding, as in `Encoder.losses`."""
+        assert self.head is not None and self.grounding is not None
+        steps, clip_frames = action.shape[1], self.clip_frames
+        check_frames(frames, clip_frames + steps, *frames.shape[-2:])
+        embedding = self.head.embedding(self._averaged(frames[:, :clip_frames]))
+        after = None
+        if self.config.grounding.inverse_coef:
+            after = self.head.embedding(self._averaged(frames[:, steps:]))
+        seen = _small(frames[:, max(0, clip_frames - 2) :])  # the frame before the newest, and all from there
+        return self.grounding(embedding, (seen - self.mean_frame) / 64, action, reward, after=after)
 
     def fit_readout(self, clips: Tensor) -> None:
         """Fits readout=compressed to the tokens of clips, uint8 (N, F, 3, H, W)."""
@@ -163,6 +222,14 @@ class Pretrained(Encoder):
             )
         self.dim = tokens.shape[2]
         return times, side, side
+
+
+def _small(frames: Tensor) -> Tensor:
+    """uint8 frames (B, T, 3, H, W) to float of the size in which they are foretold."""
+    x, size = frames.flatten(0, 1).float(), (_GROUNDED_SIZE, _GROUNDED_SIZE)
+    if x.shape[-2:] != size:
+        x = F.interpolate(x, size, mode="bilinear", antialias=True)
+    return x.unflatten(0, frames.shape[:2])
 
 
 def load_source(config: PretrainedConfig) -> tuple[Path, HubModel | PublishedViT]:

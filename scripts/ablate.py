@@ -21,7 +21,7 @@ import cli
 from assemble import GROUPS, RunConfig, TrainConfig
 from cells import Axes, Cell, combinations, confined, make_cells, read_axes
 from compute import pretraining_tflop
-from encoders import ENCODERS
+from encoders import has_objective
 from launch import ClusterConfig, check_cluster, run_here, run_on_cluster
 from rows import check_out, print_table, write_rows
 from viz.ablation import write_ablation
@@ -101,16 +101,21 @@ def _of_training(axes: Axes) -> Axes:
 
 def with_equal_compute(axes: Axes) -> Axes:
     """The fields and, where several encoders are pretrained and no field sets their compute, that of the first."""
-    listed = {text.partition("=")[2]: text for text in axes.get("encoder", ())}
-    trained = [text for name, text in listed.items() if name in ENCODERS and ENCODERS[name][1].has_objective]
-    if len(trained) < 2 or any(len(axes[key]) > 1 for key in axes if key.startswith("pretrain.")):
+    if any(len(axes[key]) > 1 for key in axes if key.startswith("pretrain.")):
         return axes
-    arguments = next(arguments for arguments in combinations(axes) if trained[0] in arguments)
-    first: TrainConfig = cli.compose(TrainConfig, GROUPS, arguments)
+    trained: dict[str, TrainConfig] = {}
+    for text in axes.get("encoder", ()):
+        arguments = next(arguments for arguments in combinations(axes) if text in arguments)
+        config: TrainConfig = cli.compose(TrainConfig, GROUPS, arguments)
+        if has_objective(config.encoder):
+            trained[text] = config
+    if len(trained) < 2:
+        return axes
+    named, first = next(iter(trained.items()))
     if first.pretrain.tflop or not first.pretrain.steps:
         return axes
     tflop = float(f"{pretraining_tflop(first):.3g}")
-    print(f"Equal compute: pretrain.tflop={tflop:g}, what {first.pretrain.steps} steps of {trained[0]} take.")
+    print(f"Equal compute: pretrain.tflop={tflop:g}, what {first.pretrain.steps} steps of {named} take.")
     return {**axes, "pretrain.tflop": [f"pretrain.tflop={tflop:g}"]}
 
 

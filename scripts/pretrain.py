@@ -21,6 +21,7 @@ import torch
 
 import assemble
 from assemble import GROUPS, TrainConfig, choice
+from encoders import has_objective
 from encoders.clips import ClipConfig
 from pretraining import Memory, goes_on, pretrain_on_data, print_throughput, write_summary
 from probing import print_probes, probe_table
@@ -44,6 +45,10 @@ def run(config: PretrainRunConfig) -> None:
     """Pretrains the encoder and, where states are known, prints the probe table."""
     check_out(config.out)
     cli.check_device(config.device)
+    if not has_objective(config.encoder):
+        name = choice(config, "encoder")
+        way = "encoder.training_mode=refresh gives it one" if name == "pretrained" else "choose encoder=vjepa"
+        raise ValueError(f"encoder={name} has no objective to pretrain it with: {way}.")
     if config.data:
         rows = pretrain_on_data(config, config.data, config.clips)
     else:
@@ -59,9 +64,7 @@ def _on_rollouts(config: PretrainRunConfig) -> list[dict]:
         raise ValueError("Several processes share recordings, not worlds: give data=, such as a run to learn from.")
     folder = find_run(config, "pretrain")
     parts = assemble.build(config)
-    if parts.pretrainer is None:
-        name = choice(config, "encoder")
-        raise ValueError(f"encoder={name} has no objective to pretrain it with: choose encoder=vjepa.")
+    assert parts.pretrainer is not None
     assemble.prepare(config, parts)
     # Without `data` and `clips` the config is one that train.py reads, to go on from here.
     left_out = ("out", "data", "clips")

@@ -20,7 +20,7 @@ from agents.interrupts import Interrupts
 from agents.replay import Replay
 from assemble import GROUPS, TrainConfig, choice
 from clip_sources import ReplayClips, leave_out, open_clips
-from encoders import ENCODERS, make_encoder
+from encoders import make_encoder
 from encoders.clips import ClipConfig, Clips
 from encoders.pretrain import Pretrainer, broadcast
 from finish import git_commit, hardware, versions
@@ -42,8 +42,6 @@ def pretrain_on_data(config: TrainConfig, data: str, clip_config: ClipConfig) ->
     """
     with _processes(config.device) as (rank, device):
         name = choice(config, "encoder")
-        if not ENCODERS[name][1].has_objective:
-            raise ValueError(f"encoder={name} has no objective to pretrain it with: choose encoder=vjepa.")
         torch.manual_seed(config.seed + 1000 * rank)
         config, clips, replay = open_clips(config, Path(data), clip_config, device)
         config = leave_out(config, clips, print if rank == 0 else _silent)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from agents.collector import Collector, Eyes
 from agents.replay import Replay
 from assemble import Parts, RunConfig, build_env, choice
-from encoders import make_encoder
+from encoders import Pretrained, make_encoder
 from encoders.probe import effective_rank, linear_predictions, mlp_predictions, r2
 from encoders.probes.bootstrap import bootstrap
 from rows import print_table
@@ -24,7 +24,7 @@ _RANK_ROWS = 1000  # more would make the raw pixels' principal axes the slowest 
 
 
 def probe_table(config: RunConfig, parts: Parts, replay: Replay, agent_noise: float | None) -> list[dict]:
-    """Linear and MLP probes of the run's encoder, of the same network untrained, and of raw pixels.
+    """Linear and MLP probes of the run's encoder, of the same network untrained or as published, and of raw pixels.
 
     Probes learn from rows of replay and are scored on episodes that neither encoder nor agent has seen.
 
@@ -44,7 +44,8 @@ def probe_table(config: RunConfig, parts: Parts, replay: Replay, agent_noise: fl
         return []
     encoders = {choice(config, "encoder"): encoder}
     if parts.pretrainer is not None:
-        encoders["untrained"] = _untrained(config, parts, replay)
+        before = "as published" if isinstance(encoder, Pretrained) else "untrained"
+        encoders[before] = _as_it_was(config, parts, replay)
     train_clips, train_state = _rows(replay, config.probe.rows, encoder.clip_frames)
     held_out = held_out_episodes(config, parts, agent_noise)
     test_clips, test_state, episode = _held_out_rows(held_out, config.probe.held_out_rows, encoder.clip_frames)
@@ -66,14 +67,14 @@ def probe_table(config: RunConfig, parts: Parts, replay: Replay, agent_noise: fl
     return rows
 
 
-def _untrained(config: RunConfig, parts: Parts, replay: Replay):
-    """The same network with its initial weights, its normalisation fitted to the same frames."""
+def _as_it_was(config: RunConfig, parts: Parts, replay: Replay):
+    """The same network with the weights that it began with, its normalisation fitted to the same frames."""
     torch.manual_seed(config.seed)
     env = parts.env
-    untrained = make_encoder(config.encoder, env.action_dim, len(env.state_names)).to(env.device)
-    untrained.fit_like(parts.encoder)
-    untrained.eval().fit_readout(_rows(replay, config.probe.rows, untrained.clip_frames)[0])
-    return untrained
+    encoder = make_encoder(config.encoder, env.action_dim, len(env.state_names)).to(env.device)
+    encoder.fit_like(parts.encoder)
+    encoder.eval().fit_readout(_rows(replay, config.probe.rows, encoder.clip_frames)[0])
+    return encoder
 
 
 def held_out_episodes(config: RunConfig, parts: Parts, agent_noise: float | None) -> Replay:

@@ -14,6 +14,8 @@ import cli
 
 import pytest
 import torch
+import transformers
+from safetensors.torch import load_file
 
 from agents.checkpoint import load_checkpoint
 from assemble import GROUPS, TrainConfig
@@ -265,6 +267,26 @@ def test_a_run_starts_from_the_encoder_of_another(scripts: Scripts, pretrained: 
         assert torch.equal(own[name], theirs[name]), name
     shutil.rmtree(source)  # what is going on needs it no more
     assert "Resumed at" in scripts.succeed("train", f"resume={folder}", "loop.updates=4")
+
+
+def test_a_public_checkpoint_is_trained_on_rollouts(scripts: Scripts, tmp_path: Path) -> None:
+    source, folder = tmp_path / "dinov2", tmp_path / "run"
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8, "image_size": 32}
+    transformers.Dinov2Model(transformers.Dinov2Config(**sizes)).save_pretrained(source)
+    published = load_file(source / "model.safetensors")
+    eyes = ("encoder=pretrained", f"encoder.source={source}", "encoder.places=2", "encoder.width=32")
+    line = scripts.fail("pretrain", "preset=smoke", *eyes, f"run={folder}")
+    assert "encoder=pretrained has no objective to pretrain it with: encoder.training_mode=refresh gives it one" in line
+    assert not folder.exists()
+    arguments = ("loop.refreshes=1", "loop.refresh_until=0.5", "pretrain.steps=3", "pretrain.refresh_steps=2")
+    scripts.succeed("train", *SMOKE, *eyes, "encoder.training_mode=refresh", *arguments, f"run={folder}")
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert any({"future_loss", "reward_loss"} <= row.keys() for row in metrics)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert {row["encoder"] for row in summary["probes"]} == {"pretrained", "as published", "pixels"}
+    assert load_checkpoint(folder / "checkpoints" / "last.pt")["pretrainer"]["step"] == 5
+    _, own = saved_encoder(folder)
+    assert not torch.equal(own["model.model.layernorm.weight"], published["layernorm.weight"])
 
 
 def test_features_are_those_of_the_other_run(pretrained: Path) -> None:

@@ -11,6 +11,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from encoders.grounding import GroundingConfig
+from encoders.pretrain import PretrainConfig, Pretrainer
 from encoders.pretrained import Pretrained, PretrainedConfig
 from encoders.published import IMAGENET
 
@@ -267,9 +269,70 @@ def test_training_modes(folders, clips):
     tuned = encoder(folders["vjepa2"], training_mode="finetune")
     tuned(clips).sum().backward()
     assert tuned.trained_by_agent and all(p.grad is not None for p in tuned.parameters())
+    assert not tuned.has_objective and not frozen.has_objective
     for mode in ("refresh", "cotrain"):
-        with pytest.raises(ValueError, match="without an objective.*finetune"):
-            encoder(folders["dinov2"], training_mode=mode)
+        fields = {"readout": "tokens", "places": 0, "training_mode": mode}
+        made = Pretrained(PretrainedConfig(source=str(folders["dinov2"]), **fields), action_dim=1).eval()
+        assert made.has_objective and made.trained_by_agent == (mode == "cotrain")
+        # What terms there are changes nothing of what it is as published.
+        assert torch.equal(made(clips), frozen(clips))
+
+
+def pushed(count: int) -> tuple[torch.Tensor, ...]:
+    """A bright bar that the action pushes up or down: frames of 4 + 2, two actions, and where it is as reward."""
+    action = 2 * torch.rand(count, 5, 1) - 1
+    place = 12 + 8 * torch.rand(count, 1) + torch.cat([torch.zeros(count, 1), 4 * action[..., 0].cumsum(1)], 1)
+    bar = (torch.arange(32) - place[..., None]).abs() < 3  # (B, 6, 32)
+    frames = 200 * bar[:, :, None, :, None].expand(-1, -1, 3, -1, 32)
+    return frames.byte().contiguous(), action[:, 3:], place[:, 4:] / 16 - 1
+
+
+@pytest.mark.parametrize("name", ["dinov2", "vjepa2"])  # one of pictures, one of video
+def test_rollouts_teach_a_checkpoint_what_comes(folders, name):
+    terms = GroundingConfig(1.0, future_components=3, change_components=2, reward_coef=1.0, inverse_coef=1.0)
+    fields = {"training_mode": "refresh", "places": 4, "width": 64, "grounding": terms}
+    made = Pretrained(PretrainedConfig(source=str(folders[name]), **fields), action_dim=1)
+    for parameter in made.model.parameters():
+        parameter.data.mul_(0.3)  # its weights are those of no trained model
+    frames, action, reward = pushed(1000)
+    made.fit(frames[:, 3:5], reward[:, 0])
+    before = {key: value.clone() for key, value in made.model.state_dict().items()}
+    config = PretrainConfig(warmup=5, batch_size=32, min_effective_rank=1.0, log_every=200)
+    pretrainer = Pretrainer(config, made)
+
+    def sample() -> tuple[torch.Tensor, ...]:
+        rows = torch.randint(800, (32,))
+        return frames[rows], action[rows], reward[rows]
+
+    def held_out() -> dict[str, float]:
+        with torch.no_grad():
+            losses = made.eval().losses(frames[800:], action[800:], reward[800:])
+        return {key: float(value) for key, value in losses.items()}
+
+    untrained = held_out()
+    for _ in pretrainer.train(sample, 150, 2e-3):
+        pass
+    trained = held_out()
+    assert trained.keys() == {"future_loss", "reward_loss", "inverse_loss"}
+    for key, value in trained.items():
+        assert value < 0.5 * untrained[key], (key, value, untrained[key])
+    learned = made.model.state_dict()
+    assert any(not torch.equal(learned[key], value) for key, value in before.items())
+    made.fit_readout(frames[:, :4])
+    assert made(frames[:9, :4]).shape == (9, made.feature_dim)
+
+
+def test_terms_that_cannot_train_a_checkpoint(folders):
+    for grounding, said in (
+        (GroundingConfig(), "needs a term of encoder.grounding"),
+        (GroundingConfig(contrast_coef=1.0), "has no teacher"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            encoder(folders["dinov2"], training_mode="refresh", grounding=grounding)
+    with pytest.raises(ValueError, match="encoder.frames must be 2 or more"):
+        encoder(folders["dinov2"], training_mode="cotrain", frames=1)
+    with pytest.raises(ValueError, match="expected one of frozen, finetune, refresh, cotrain"):
+        encoder(folders["dinov2"], training_mode="refesh")
 
 
 def test_wrong_clips(folders, clips):
