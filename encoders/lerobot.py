@@ -249,13 +249,26 @@ def _table_reader(parquet: ModuleType, file: Path, key: str, offset: int) -> Cal
 
     def read(first: int, last: int, side: int) -> Tensor:
         try:
-            column = parquet.ParquetFile(file).read(columns=[key])[key]
-            rows = column.slice(offset + first, last - first).to_pylist()
+            rows = _rows(parquet.ParquetFile(file), key, offset + first, offset + last)
             return torch.cat([resize(_picture(row["bytes"]), side) for row in rows])
         except (*DAMAGE, SyntaxError, Image.DecompressionBombError) as error:  # the last two are Pillow's
             raise UnreadableError(f"{key}: {reason(error)}") from error
 
     return read
+
+
+def _rows(table: Any, key: str, first: int, last: int) -> list:
+    """Rows `first` to `last`, that one not included, of a column; of a table of many episodes only the groups of rows
+    that they are in are read."""
+    groups, skipped, start = [], 0, 0
+    for group in range(table.num_row_groups):
+        end = start + table.metadata.row_group(group).num_rows
+        if end <= first:
+            skipped = end
+        elif start < last:
+            groups.append(group)
+        start = end
+    return table.read_row_groups(groups, columns=[key])[key].slice(first - skipped, last - first).to_pylist()
 
 
 def _picture(content: bytes) -> Tensor:
