@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # side by side with others: before torc
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as under `make test &`: what tests start would ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 # Scripts are run by path, which puts their folder first; tests of what they share do the same. It
