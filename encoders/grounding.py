@@ -92,7 +92,7 @@ class Grounding(nn.Module):
         """Sets the principal components and the reward's scale: targets, which no feature depends on.
 
         Args:
-            frames: pairs of successive frames, normalised, (N, 2, 3, H, W).
+            frames: pairs of successive frames, centred, in any unit, (N, 2, 3, H, W): the components are white.
             reward: rewards (N,).
         """
         self.reward_scale.copy_(reward.std().clamp(min=1e-3))
@@ -113,7 +113,7 @@ class Grounding(nn.Module):
 
         Args:
             embedding: of the clip, (B, E).
-            frames: normalised, from the one before the clip's newest on, (B, K + 2, 3, H, W).
+            frames: as in `fit`, from the one before the clip's newest on, (B, K + 2, 3, H, W).
             action: the K actions taken after the clip's newest frame, (B, K, A).
             reward: the rewards of these actions, (B, K).
             taught: the teacher's embeddings of the clip and of the one K actions later, (B, E) each: for contrast.
@@ -166,7 +166,7 @@ class Grounding(nn.Module):
         return F.mse_loss(self.component_head(carried), target)
 
     def _pooled(self, frames: Tensor) -> Tensor:
-        """Normalised frames (N, 3, H, W) made smaller by averaging, as rows: (N, 3 H W / pool^2)."""
+        """Centred frames (N, 3, H, W) made smaller by averaging, as rows: (N, 3 H W / pool^2)."""
         return F.avg_pool2d(frames, self.config.future_pool).flatten(1)
 
     def _contrast_loss(self, embedding: Tensor, taught: Tensor) -> Tensor:

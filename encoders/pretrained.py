@@ -173,7 +173,7 @@ class Pretrained(Encoder):
         """The same; no feature depends on them."""
         if self.grounding is not None:
             self.mean_frame.copy_(_small(frames[:, 1:]).mean((0, 1)))
-            self.grounding.fit((_small(frames) - self.mean_frame) / 64, reward)
+            self.grounding.fit(_small(frames) - self.mean_frame, reward)
 
     def losses(
         self, frames: Tensor, action: Tensor, reward: Tensor, behaviour: Tensor | None = None
@@ -187,7 +187,7 @@ class Pretrained(Encoder):
         if self.config.grounding.inverse_coef:
             after = self.head.embedding(self._averaged(frames[:, steps:]))
         seen = _small(frames[:, max(0, clip_frames - 2) :])  # the frame before the newest, and all from there
-        return self.grounding(embedding, (seen - self.mean_frame) / 64, action, reward, after=after)
+        return self.grounding(embedding, seen - self.mean_frame, action, reward, after=after)
 
     def fit_readout(self, clips: Tensor) -> None:
         """Fits readout=compressed to the tokens of clips, uint8 (N, F, 3, H, W)."""

@@ -48,7 +48,7 @@ def _scored(subject: Subject, probe: str, targets: list[str], score: Score, epis
 
 
 def state(subject: Subject) -> list[dict]:
-    """R2 of linear, MLP and attentive probes to positions, angles and velocities, and of a linear one on tokens."""
+    """R2 of probes to positions, angles and velocities: of the features, of all tokens, of the newest tubelet's."""
     train, test = subject.drawn(lambda rollouts: rollouts.in_view if subject.in_view else None)
     if not (len(train.episode) and len(test.episode)):
         raise ValueError("No frame shows the middle of everything that moves: in_view=false probes them all.")
@@ -57,11 +57,13 @@ def state(subject: Subject) -> list[dict]:
     varies = test_y.std(0) > 1e-6  # a fixed target, say, cannot be scored
     names = [name for name, keep in zip(names, varies.tolist(), strict=True) if keep]
     y, test_y = y[:, varies], test_y[:, varies]
+    newest, test_newest = train.newest_tokens, test.newest_tokens
     predicted = {
         "linear": linear_predictions(subject.config, train.features, y, test.features),
         "mlp": mlp_predictions(subject.config, train.features, y, test.features),
         "attentive": attentive_predictions(subject.config, train.tokens, y, test.tokens),
-        "linear on tokens": linear_predictions(subject.config, train.newest_tokens, y, test.newest_tokens),
+        "linear on tokens": linear_predictions(subject.config, newest, y, test_newest),
+        "mlp on tokens": mlp_predictions(subject.config, newest, y, test_newest),
     }
     rows = []
     for probe, guess in predicted.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 import ablate
 import composing
@@ -20,7 +21,7 @@ import launch
 from assemble import TrainConfig, choice
 from cells import Cell, _assigned, combinations, make_cells, read_axes
 from compute import prepared
-from encoders.pretrain import Pretrainer
+from encoders.pretrain import Pretrainer, flops_per_clip
 
 ROOT = Path(__file__).parents[1]
 # Every stage, and as little of each as there can be.
@@ -126,6 +127,24 @@ def test_encoders_get_the_compute_of_the_first(tmp_path: Path, capsys: pytest.Ca
         assert ablate.with_equal_compute(given) == given
     alone = read_axes(["encoder=vjepa,random,cnn"])
     assert ablate.with_equal_compute(alone) == alone
+
+
+def test_a_refreshed_checkpoint_counts_for_equal_compute(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    small = {"image_size": 32, "patch_size": 8, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    transformers.Dinov2Model(transformers.Dinov2Config(**small)).save_pretrained(tmp_path / "dinov2")
+    listed = ["preset=smoke", "encoder=vjepa,pretrained", f"encoder.source={tmp_path / 'dinov2'}"]
+    frozen = read_axes(listed)
+    assert ablate.with_equal_compute(frozen) == frozen  # it is not trained, so there is nothing to make equal
+    found = make_cells(tmp_path, ablate.with_equal_compute(read_axes([*listed, "encoder.training_mode=refresh"])), False)
+    assert "steps of encoder=vjepa take" in capsys.readouterr().out
+    steps = []
+    for config in (cell.config for cell in found):
+        encoder, sample = prepared(config)
+        planned = Pretrainer(config.pretrain, encoder).planned(lambda sample=sample: sample, config.pretrain.steps)
+        each = flops_per_clip(encoder, lambda sample=sample: sample) * config.pretrain.batch_size / 1e12
+        assert abs(planned * each - config.pretrain.tflop) <= each / 2
+        steps.append(planned)
+    assert steps[0] == 20 != steps[1]
 
 
 def test_each_task_may_have_its_own_teacher(tmp_path: Path) -> None:

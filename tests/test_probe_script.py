@@ -56,7 +56,7 @@ def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
         if "low" in row:
             assert row["low"] - 1e-4 <= row["score"] <= row["high"] + 1e-4, row
     probes = {row["probe"] for row in rows if row["suite"] == "state"}
-    assert probes == {"linear", "mlp", "attentive", "linear on tokens", "features"}
+    assert probes == {"linear", "mlp", "attentive", "linear on tokens", "mlp on tokens", "features"}
     assert len(list(folder.glob("cells/*/tokens.safetensors"))) == 2
     page = (folder / "probes.html").read_text()
     assert "What encoders know" in page and "http" not in page.replace("http-equiv", "")

@@ -223,7 +223,7 @@ def test_suites_of_a_run(scripts: Scripts, smoke: Path, tmp_path: Path) -> None:
     scripts.succeed("probe", f"run={smoke}", "probes=state,dynamics", f"folder={tmp_path}", f"out={out}", *small)
     rows = read_rows(out)
     assert {(row["encoder"], row["suite"]) for row in rows} == {("vjepa", "state"), ("vjepa", "dynamics")}
-    probes = {"linear", "mlp", "attentive", "linear on tokens", "features", "predictor"}
+    probes = {"linear", "mlp", "attentive", "linear on tokens", "mlp on tokens", "features", "predictor"}
     assert {row["probe"] for row in rows} == probes
 
 
