@@ -135,7 +135,8 @@ def test_a_refreshed_checkpoint_counts_for_equal_compute(tmp_path: Path, capsys:
     listed = ["preset=smoke", "encoder=vjepa,pretrained", f"encoder.source={tmp_path / 'dinov2'}"]
     frozen = read_axes(listed)
     assert ablate.with_equal_compute(frozen) == frozen  # it is not trained, so there is nothing to make equal
-    found = make_cells(tmp_path, ablate.with_equal_compute(read_axes([*listed, "encoder.training_mode=refresh"])), False)
+    refreshed = read_axes([*listed, "encoder.training_mode=refresh"])
+    found = make_cells(tmp_path, ablate.with_equal_compute(refreshed), False)
     assert "steps of encoder=vjepa take" in capsys.readouterr().out
     steps = []
     for config in (cell.config for cell in found):
