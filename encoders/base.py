@@ -13,6 +13,8 @@ class Encoder(nn.Module):
         feature_dim: width of the features that the agent receives.
         clip_frames: frames F of the clips it reads; 0 for an encoder that reads the simulator's state.
         token_grid: tokens along time, height and width, as `tokens` gives them.
+        still_times: of these times the first ones that show nothing of a clip: it was too short, and its oldest frame
+            was repeated before it.
         training_mode: who trains it. "frozen": nobody, or pretraining once before the agent starts;
             "refresh": pretraining goes on with the agent's own rollouts; "finetune": the agent's losses reach
             it; "cotrain": they do, and its own objective beside them. In the last two the features cannot be
@@ -25,6 +27,7 @@ class Encoder(nn.Module):
     feature_dim: int
     clip_frames: int
     token_grid: tuple[int, int, int]
+    still_times: int = 0
     training_mode: str = "frozen"
     has_objective: bool = False
     fits_readout: bool = False

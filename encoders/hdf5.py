@@ -12,6 +12,9 @@ from torch import Tensor
 from encoders.recordings import DAMAGE, Corpus, Recording, UnreadableError, choose_camera, optional, reason, resize
 
 SUFFIXES = (".h5", ".hdf5")
+_ACTION, _REWARD = ("actions", "action"), ("rewards", "reward")
+_ENDED = ("terminals", "timeouts", "dones", "done", "terminated", "truncated")
+"""Flags of an episode's last frame."""
 
 
 def read_hdf5(files: Sequence[Path], camera: str) -> Corpus:
@@ -34,6 +37,8 @@ def _group_names(h5py: ModuleType, opened) -> list[str]:
     if not isinstance(data, h5py.Group):
         return [""]
     inner = [name for name in sorted(data, key=_natural) if not isinstance(data.get(name), h5py.Dataset)]
+    if any(isinstance(data.get(name), h5py.Dataset) for name in (*_ACTION, *_REWARD, *_ENDED)):
+        inner = []  # such as its pictures in data/obs
     return [f"/data/{name}" for name in inner] or ["/data"]
 
 
@@ -50,7 +55,7 @@ def _episodes(h5py: ModuleType, file: Path, group, camera: str) -> Iterator[Reco
     pictures = group[choose_camera(camera, _picture_names(h5py, group), file)]
     if len(pictures) == 0:
         raise UnreadableError(f"its {pictures.name} holds no frames")
-    action, reward = (_array(group, names) for names in (("actions", "action"), ("rewards", "reward")))
+    action, reward = (_array(group, names) for names in (_ACTION, _REWARD))
     if reward is not None and reward.size != len(reward):
         raise UnreadableError(f"its rewards are {reward.shape}: expected one for each frame, (T,) or (T, 1)")
     if "step_type" in group:  # as dm_env counts: the action and the reward that led to a frame
@@ -114,14 +119,17 @@ def _array(group, names: Sequence[str]) -> np.ndarray | None:
 
 def _bounds(group, length: int) -> list[tuple[int, int]]:
     """First row of each episode and the one after its last, from whichever flags there are."""
+    if group.name.startswith("/data/"):
+        return [(0, length)]  # robomimic's flags say at which frames the task is solved
     ended = np.zeros(length, bool)
-    for name in ("terminals", "timeouts", "dones", "done", "terminated", "truncated"):
+    for name in _ENDED:
         if name in group:
             ended |= _flags(group, name, length).astype(bool)
     if "step_type" in group:
         ended |= _flags(group, "step_type", length) == 2
-    if "episode_ends" in group:  # counts of rows, as diffusion policies store them
-        ended[np.asarray(group["episode_ends"], np.int64) - 1] = True
+    for place in (group, group.file.get("meta", {})):  # counts of rows, as diffusion policies store them
+        if "episode_ends" in place:
+            ended[np.asarray(place["episode_ends"], np.int64) - 1] = True
     cuts = [0, *(np.flatnonzero(ended) + 1).tolist(), length]
     return [(first, last) for first, last in zip(cuts, cuts[1:], strict=False) if last > first]
 

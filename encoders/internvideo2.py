@@ -18,6 +18,7 @@ of the tests as many steps end at chance that end at certainty with a trained te
 stages again; beside an agent (training_mode=cotrain), where no end is known, the last stage goes on.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -160,7 +161,9 @@ class InternVideo2(VideoEncoder):
         seen = (clip * self.pixel_std + self.mean_frame).round().clamp(0, 255).byte()  # as they came
         tokens = teacher.tokens(seen[:, -teacher.clip_frames :])
         tokens = F.layer_norm(tokens, tokens.shape[-1:]) @ turn
-        return on_grid(tokens, teacher.token_grid, self.token_grid)
+        times, rows, columns = teacher.token_grid
+        shown = (times - teacher.still_times, rows, columns)
+        return on_grid(tokens[:, -math.prod(shown) :], shown, self.token_grid)
 
 
 def moving_tokens(share: float, clip: Tensor, vit: ViTConfig) -> Tensor:
@@ -176,8 +179,10 @@ def unit_distance(one: Tensor, other: Tensor) -> Tensor:
 
 
 def on_grid(tokens: Tensor, grid: Grid, wanted: Grid) -> Tensor:
-    """Tokens (B, N, D) of one grid, interpolated linearly at the places of another: (B, N', D)."""
+    """Tokens (B, N, D) of one grid, at the places of another: averaged where it is coarser, else interpolated."""
     if grid == wanted:
         return tokens
     volume = tokens.transpose(1, 2).unflatten(2, grid)  # (B, D, time, rows, columns)
-    return F.interpolate(volume, wanted, mode="trilinear").flatten(2).transpose(1, 2)
+    times, rows, columns = (min(sizes) for sizes in zip(grid, wanted, strict=True))
+    volume = F.interpolate(F.adaptive_avg_pool3d(volume, (times, rows, columns)), wanted, mode="trilinear")
+    return volume.flatten(2).transpose(1, 2)

@@ -72,7 +72,10 @@ def read_lerobot(root: Path, camera: str) -> Corpus:
     columns = [name for name in ("action", "next.reward") if about.kinds.get(name, "").startswith("float")]
     columns += [name for name in ("task_index",) if name in about.kinds]
     corpus = Corpus()
-    corpus.sentences = _sentences(parquet, root, corpus.skipped)
+    tasks = _tasks(parquet, root, corpus.skipped)
+    # Numbers may have gaps, where tasks were taken out, and two of them the same words.
+    corpus.sentences = tuple(dict.fromkeys(tasks.values()))
+    told = {index: corpus.sentences.index(words) for index, words in tasks.items()}
     places = _places(parquet, root, key, corpus.skipped) if in_videos else {}
     tables = sorted((root / "data").rglob("*.parquet"))
     if not tables:
@@ -90,7 +93,7 @@ def read_lerobot(root: Path, camera: str) -> Corpus:
                     read = _video_reader(root, about, key, places, episode.index)
                 else:
                     read = _table_reader(parquet, table, key, episode.first)
-                corpus.recordings.append(_recording(name, read, episode, len(corpus.sentences)))
+                corpus.recordings.append(_recording(name, read, episode, told))
             except DAMAGE as error:
                 corpus.skipped[name] = reason(error)
     return corpus
@@ -158,12 +161,12 @@ def _places(
     return found
 
 
-def _sentences(parquet: ModuleType, root: Path, skipped: dict[str, str]) -> tuple[str, ...]:
+def _tasks(parquet: ModuleType, root: Path, skipped: dict[str, str]) -> dict[int, str]:
     """What `task_index` points to: the tasks in words."""
     older, newer = (root / "meta" / name for name in ("tasks.jsonl", "tasks.parquet"))
     listed = older if older.is_file() else newer
     if not listed.is_file():
-        return ()
+        return {}
     tasks = {}
     try:
         if listed == older:  # version 2
@@ -180,8 +183,8 @@ def _sentences(parquet: ModuleType, root: Path, skipped: dict[str, str]) -> tupl
             tasks[index] = words[0]
     except DAMAGE as error:
         skipped[str(listed)] = reason(error)
-        return ()
-    return tuple(tasks.get(index, "") for index in range(max(tasks, default=-1) + 1))
+        return {}
+    return dict(sorted(tasks.items()))
 
 
 # ---- episodes ----
@@ -211,8 +214,10 @@ def _matrix(column: np.ndarray, name: str) -> np.ndarray:
         raise UnreadableError(f"its {name} is not equally many numbers in every row") from error
 
 
-def _recording(name: str, read: Callable[[int, int, int], Tensor], episode: _Episode, sentences: int) -> Recording:
-    """One episode; how many sentences there are tells whether its task is one of them."""
+def _recording(
+    name: str, read: Callable[[int, int, int], Tensor], episode: _Episode, told: dict[int, int]
+) -> Recording:
+    """One episode; `told` says which sentence stands for a `task_index`."""
     known = {column: _matrix(rows, column).astype(np.float32) for column, rows in episode.rows.items()}
     action, reward = known.get("action"), known.get("next.reward")
     if reward is not None and reward.shape[1] != 1:
@@ -224,7 +229,7 @@ def _recording(name: str, read: Callable[[int, int, int], Tensor], episode: _Epi
         read,
         None if action is None else action[:-1],
         None if reward is None else reward[:-1, 0],
-        int(task) if 0 <= task < sentences else -1,
+        told.get(task, -1),
     )
 
 

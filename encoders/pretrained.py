@@ -121,6 +121,8 @@ class Pretrained(Encoder):
         self.model.requires_grad_(config.training_mode != "frozen")
         self.token_grid = self._try_out()
         times, side, _ = self.token_grid
+        if not self.alone:
+            self.still_times = times - -(-self.clip_frames // self.facts.tubelet)
         self.side = min(side, config.places or side)
         num_tokens = times * self.side * self.side
         self.readout = make_readout(config.readout, num_tokens, self.dim, config.width, 0)

@@ -37,12 +37,13 @@ class ProbeConfig:
 def r2(predicted: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Coefficient of determination of each column: (N, K), (N, K) -> (K,). 1 is exact, 0 is the mean.
 
-    With `weight` (N,), a row counts that many times.
+    With `weight` (N,), a row counts that many times. NaN where the target does not vary, to float32's resolution.
     """
     weight = torch.ones_like(target[:, 0]) if weight is None else weight
     mean = weight @ target / weight.sum()
     residual, total = weight @ (predicted - target).pow(2), weight @ (target - mean).pow(2)
-    return 1 - residual / total.clamp(min=1e-12)
+    varies = total > 1e-12 * (weight @ target.pow(2) + 1)
+    return torch.where(varies, 1 - residual / total.clamp(min=1e-12), torch.nan)
 
 
 def linear_probe(
@@ -61,8 +62,9 @@ def linear_predictions(config: ProbeConfig, features: Tensor, target: Tensor, te
     best = config.ridge[0]
     if len(kept) and len(config.ridge) > 1:
         weights = _ridge(x[learned], y[learned], config.ridge)
-        scores = [float(r2(x[kept] @ weight, y[kept]).mean()) for weight in weights]
-        best = config.ridge[scores.index(max(scores))]
+        # Not by R2: a target that hardly varies in the rows held back would decide alone.
+        errors = [float(F.mse_loss(x[kept] @ weight, y[kept])) for weight in weights]
+        best = config.ridge[errors.index(min(errors))]
     (weight,) = _ridge(x, y, (best,))
     return test_x @ weight * scale + target.mean(0)
 
@@ -151,6 +153,11 @@ def shrunk(guess: Tensor, target: Tensor, test_guess: Tensor) -> Tensor:
         return test_guess
     share = (guess * target).sum(0) / guess.pow(2).sum(0).clamp(min=1e-12)
     return share.clamp(0, 1) * test_guess
+
+
+def spread_out(values: Tensor, count: int) -> Tensor:
+    """About `count` rows of values (N, ...), equally far apart: neighbours are of one episode, and alike."""
+    return values[:: max(1, len(values) // count)]
 
 
 def standardise(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:

@@ -44,6 +44,8 @@ class PooledReadout(Readout):
 class CompressedReadout(Readout):
     """Principal components of all tokens, centred and of unit variance: (B, N, D) -> (B, width).
 
+    Components on which the fitted clips hardly differ stay zero.
+
     They are zero until `fit` has seen tokens of rollouts, and want to be fitted anew whenever training has
     changed the tokens.
     """
@@ -161,6 +163,8 @@ def fit_readout(readout: Readout, tokens_of: Callable[[Tensor], Tensor], clips: 
 def whitening(values: Tensor, count: int) -> Tensor:
     """Axes (P, count) on which rows (N, P) have unit variance: the first principal axes over their spread.
 
+    Those on which the rows hardly vary, as where there are fewer of them than axes, are zero.
+
     The mean of the rows is not taken off; that is left to whoever uses the axes.
     """
     axes = torch.zeros(values.shape[1], count, device=values.device)
@@ -168,6 +172,7 @@ def whitening(values: Tensor, count: int) -> Tensor:
     if rank:
         _, scale, found = torch.pca_lowrank(values, q=rank, center=True, niter=4)
         spread = scale / len(values) ** 0.5
-        # With a floor: an axis on which next to nothing varies is not blown up to unit variance.
-        axes[:, :rank] = found / spread.clamp(min=1e-3 * float(spread[0]) + 1e-6)
+        # An axis on which next to nothing varies in these rows is left out: anything may vary on it in others.
+        least = 1e-3 * float(spread[0]) + 1e-6
+        axes[:, :rank] = torch.where(spread > least, found / spread.clamp(min=least), 0.0)
     return axes

@@ -1,5 +1,6 @@
 """Where clips to pretrain on come from: a run's replay, or files."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from agents.checkpoint import fitting, load_checkpoint
 from agents.replay import Replay
 from assemble import GROUPS, TrainConfig, check_picture_size
 from encoders.clips import ClipConfig, Clips, find_recordings
+from encoders.pretrained import Pretrained, PretrainedConfig
 from envs import make_task
 
 
@@ -42,7 +44,8 @@ class ReplayClips:
         self.keys = ("behaviour",) if "behaviour" in stored else ()
         self.sentences = sentences if self.keys else ()
         self.described = bool(self.keys) and bool((stored["behaviour"][_filled(saved)] >= 0).any())
-        self.action_dim = stored["action"].shape[-1]
+        self.action_dim, self.side = stored["action"].shape[-1], stored["pixels"].shape[-1]
+        self._digest = hashlib.sha256(stored["action"].cpu().numpy().tobytes()).hexdigest()
 
     def sample(self, batch_size: int) -> tuple[Tensor, ...]:
         batch = self.replay.sample(batch_size, self.steps, self.keys, self.clip_frames)
@@ -56,10 +59,19 @@ class ReplayClips:
         return self.replay.sample(count, 1, (), self.clip_frames)["frames"][:, : self.clip_frames]
 
     def state_dict(self) -> dict:
-        return {}
+        return {"digest": self._digest}
 
     def load_state_dict(self, state: dict) -> None:
-        pass
+        if state != self.state_dict():
+            raise ValueError("The replay has changed since this run was saved. Start anew with overwrite=true.")
+
+
+def _read_size(config: Any) -> tuple[int, int]:
+    """Frames of the clips that an encoder reads, and their side in pixels."""
+    if isinstance(config, PretrainedConfig):  # a checkpoint's own size is known only once it is read
+        encoder = Pretrained(replace(config, training_mode="frozen"))
+        return encoder.clip_frames, encoder.image_size
+    return config.vit.frames, config.vit.image_size
 
 
 def _filled(saved: dict[str, Any]) -> Tensor:
@@ -72,11 +84,10 @@ def open_clips(
     config: TrainConfig, data: Path, clip_config: ClipConfig, device: torch.device
 ) -> tuple[TrainConfig, Clips | ReplayClips, Replay | None]:
     """The clips under a path and, if it is a run, its replay; the config then takes that run's task and worlds."""
-    frames, steps = config.encoder.vit.frames, config.pretrain.future_steps
+    (frames, side), steps = _read_size(config.encoder), config.pretrain.future_steps
     checkpoint = data / "checkpoints" / "last.pt"
     if not checkpoint.is_file():
         corpus = find_recordings(data, clip_config.camera)
-        side = config.encoder.vit.image_size
         return config, Clips(clip_config, corpus, frames, steps, side, device), None
     saved = cli.load(data, type(config), GROUPS)
     state = load_checkpoint(checkpoint, device)

@@ -69,7 +69,7 @@ def compare(cells: Sequence[tuple[CompareConfig, str]], checkpoint: Path | None 
         checkpoint: of a run, whose encoder is probed and whose agent plays; None to pretrain encoders.
 
     Returns:
-        the rows, and a sentence for each cell that failed.
+        the rows, and a sentence for each cell, or suite of one, that failed.
 
     Raises:
         ValueError: an encoder that sees no pictures, or cannot be made; a suite or a task that does not exist.
@@ -94,13 +94,16 @@ def compare(cells: Sequence[tuple[CompareConfig, str]], checkpoint: Path | None 
         others = {task: key for task, key in tasks.items() if task != config.task and key in made}
         about = {"encoder": choice(config, "encoder"), "variant": variant, "task": config.task, "seed": config.seed}
         own = tasks[config.task]
+        wrong: dict[str, str] = {}
         try:
             if own in failed:
                 raise ValueError(failed[own])
-            rows += [about | row for row in _cell(config, made, others, checkpoint)]
+            rows += [about | row for row in _cell(config, made, others, checkpoint, wrong)]
         except Exception as error:  # whatever it is, the others' hours are not lost by it
-            named = (str(value) for value in about.values() if value)
-            failures.append(f"{', '.join(named)}: {_in_words(error)}")
+            wrong[""] = _in_words(error)
+        for suite, why in wrong.items():
+            named = (str(value) for value in (*about.values(), suite) if value)
+            failures.append(f"{', '.join(named)}: {why}")
             print(f"failed: {failures[-1]}", file=sys.stderr)
     return rows, failures
 
@@ -143,8 +146,13 @@ def _say_untrained(name: str) -> None:
     )
 
 
-def _cell(config: CompareConfig, made: Splits, others: dict[str, str], checkpoint: Path | None) -> list[dict]:
-    """Rows of one encoder on one task; `others` are the keys of the other tasks' rollouts."""
+def _cell(
+    config: CompareConfig, made: Splits, others: dict[str, str], checkpoint: Path | None, wrong: dict[str, str]
+) -> list[dict]:
+    """Rows of one encoder on one task; `others` are the keys of the other tasks' rollouts.
+
+    What a suite fails by is put into `wrong`, and the next one goes on.
+    """
     data = made[_rollouts_key(config)]
     name, device = choice(config, "encoder"), cli.check_device(config.device)
     made_of = _plain(config, "seed", "encoder", "encoder_from", "pretrain", "run")
@@ -172,7 +180,10 @@ def _cell(config: CompareConfig, made: Splits, others: dict[str, str], checkpoin
     rows = [{"suite": "pretraining", "probe": "cost", "target": what, "score": cost} for what, cost in costs.items()]
     with stage_bar(f"{name}, {config.task}", len(config.probes or SUITES)) as bar:
         for suite in config.probes or SUITES:
-            rows += _suite(config, suite, subject, others)
+            try:
+                rows += _suite(config, suite, subject, others)
+            except Exception as error:
+                wrong[suite] = _in_words(error)
             bar.update()
     return rows
 

@@ -221,7 +221,7 @@ def collect(
         tick: called after each decision of all worlds.
 
     Raises:
-        ValueError: mujoco_warp does not simulate.
+        ValueError: mujoco_warp does not simulate, or too few episodes of a policy last as long as they should.
     """
     parts, facts, returns = [], None, []
     seed = _SEED + _SEED_STEP * config.seed
@@ -232,6 +232,7 @@ def collect(
         columns, broken = _play(env, config, rollouts, name, policies.get(name), tick)
         columns["policy"] = torch.full((rollouts.episodes,), index)
         kept = {key: value[~broken] for key, value in columns.items()}
+        _check_left(name, rollouts, int((~broken).sum()))
         returns.append(float(kept["reward"].sum(1).mean()))
         parts.append(kept)
         facts = facts or _facts(env, rollouts, kept)
@@ -239,6 +240,15 @@ def collect(
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     joined["episode"] = torch.arange(len(joined["policy"]))
     return Rollouts(replace(facts, returns=tuple(returns)), **joined)
+
+
+def _check_left(policy: str, rollouts: RolloutConfig, left: int) -> None:
+    """Whether enough of a policy's episodes did not end before their time; says how many of them are left out."""
+    if left < rollouts.episodes:
+        short = f"{rollouts.episodes - left} of {rollouts.episodes} episodes by {policy} ended before"
+        if _held_out(rollouts.held_out, left) >= left:
+            raise ValueError(f"{short} rollouts.decisions={rollouts.decisions}: ask for fewer decisions.")
+        print(f"\n{short} {rollouts.decisions} decisions and are left out: the others are not typical of it.")
 
 
 @torch.no_grad()

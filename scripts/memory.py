@@ -31,7 +31,7 @@ class Memory:
         self.encoder.train()
         cut = 3 * len(features) // 4
         scores = linear_probe(ProbeConfig(), features[:cut], state[:cut], features[cut:], state[cut:])
-        score = float(scores.clamp(min=-1).mean())
+        score = float(scores.clamp(min=-1).nanmean())
         self.best = max(self.best, score)
         if score < self.best - 0.2 and not self.told:
             print(f"\nThe features forget the state: a linear probe's R2 fell from {self.best:.2f} to {score:.2f}.")

@@ -19,7 +19,7 @@ from encoders.vjepa import VJEPAConfig
 
 _GROUPS = {"encoder": {name: config for name, (config, _) in ENCODERS.items()}}
 
-# Networks that read actions: where a run had other actions, or none, they are learned anew.
+# Networks of actions: where a run had other ones, or none, each that does not fit is learned anew, all of it.
 _OF_ACTIONS = ("forward_model.", "inverse_model.", "reward_model.")
 
 # Fields of encoder.vit that change what the weights do and not their shapes.
@@ -73,6 +73,7 @@ def start_from(encoder: Encoder, config: Any, run: str, device: torch.device) ->
     own, saved = encoder.state_dict(), load_checkpoint(path, device)["encoder"]
     misfits = [key for key in own if key not in saved or saved[key].shape != own[key].shape]
     features = [key for key in misfits if not any(part in key for part in _OF_ACTIONS)]
+    anew = [part for part in _OF_ACTIONS if any(part in key for key in misfits)]
     if features:
         differing = ", ".join(
             _differences(
@@ -85,7 +86,7 @@ def start_from(encoder: Encoder, config: Any, run: str, device: torch.device) ->
             f"encoder_from={run}: its encoder does not fit this one. Set as there: {differing or features[0]}."
         )
     with fitting(path):
-        encoder.load_state_dict(own | {key: saved[key] for key in own if key not in misfits})
+        encoder.load_state_dict({key: own[key] if any(part in key for part in anew) else saved[key] for key in own})
 
 
 def _start_from_transformers(encoder: Encoder, config: Any, folder: Path) -> None:

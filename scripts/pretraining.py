@@ -137,8 +137,7 @@ class _Job:
         self._save()
 
     def _fit_rows(self) -> int:
-        vit = self.config.encoder.vit
-        return max(512, min(_FIT_ROWS, _FIT_BYTES // (3 * vit.frames * vit.image_size**2)))
+        return max(512, min(_FIT_ROWS, _FIT_BYTES // (3 * self.clips.clip_frames * self.clips.side**2)))
 
     def _fit_readout(self) -> None:
         """What the first process finds holds for all."""

@@ -53,7 +53,7 @@ def run(config: CompareConfig, axes: Axes) -> None:
         print(f"Figure: {write_probes(Path(config.folder) / 'probes.html', shown)}")
         write_rows(config.out, rows)
     if failures:
-        print(f"{len(failures)} of {len(cells)} failed; the same command tries them again.", file=sys.stderr)
+        print(f"{len(failures)} failed in {len(cells)} cells; the same command tries again.", file=sys.stderr)
         sys.exit(1)
 
 

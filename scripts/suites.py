@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from corpus import Rollouts
-from encoders.probe import effective_rank, linear_predictions, mlp_predictions, r2
+from encoders.probe import effective_rank, linear_predictions, mlp_predictions, r2, spread_out
 from encoders.probes.anomaly import (
     Expectation,
     auroc,
@@ -54,7 +54,7 @@ def state(subject: Subject) -> list[dict]:
         raise ValueError("No frame shows the middle of everything that moves: in_view=false probes them all.")
     names, values = train.rollouts.targets()
     y, test_y = train.of(values), test.of(test.rollouts.targets()[1])
-    varies = test_y.std(0) > 1e-6  # a fixed target, say, cannot be scored
+    varies = r2(test_y, test_y) == 1  # a fixed target, say, cannot be scored
     names = [name for name, keep in zip(names, varies.tolist(), strict=True) if keep]
     y, test_y = y[:, varies], test_y[:, varies]
     newest, test_newest = train.newest_tokens, test.newest_tokens
@@ -70,11 +70,11 @@ def state(subject: Subject) -> list[dict]:
 
         def score(weight: Tensor, guess: Tensor = guess) -> Tensor:
             each = r2(guess, test_y, weight)
-            return torch.cat([each, each.mean(0, keepdim=True)])
+            return torch.cat([each, each.nanmean(0, keepdim=True)])
 
         rows += _scored(subject, probe, [*names, "mean"], score, test.episode)
     about = {
-        "effective rank": float(effective_rank(test.features[:_RANK_ROWS])),
+        "effective rank": float(effective_rank(spread_out(test.features, _RANK_ROWS))),
         "feature std": float(test.features.std(0).mean()),
         "frames out of view": float(1 - test.rollouts.in_view.float().mean()) if subject.in_view else 0.0,
     }

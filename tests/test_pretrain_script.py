@@ -223,6 +223,30 @@ def test_a_finished_run_goes_on_to_more_steps(script, recordings: Path, tmp_path
     assert "its 5 steps are done" in script(f"resume={folder}")[1]  # the new number is the run's own by now
 
 
+def test_a_public_checkpoint_is_trained_on_files(script, recordings: Path, vjepa2: Path, tmp_path: Path) -> None:
+    flags = ["encoder=pretrained", f"encoder.source={vjepa2}", "encoder.training_mode=refresh", "encoder.width=32"]
+    small = [flag for flag in SMALL if flag.startswith("pretrain.")]
+    status, _, errors = script(f"data={recordings}", *flags, *small, "pretrain.steps=2", f"run={tmp_path / 'run'}")
+    assert status == 0, errors
+    theirs = make_encoder(PretrainedConfig(source=str(vjepa2)), 1, 0).model.state_dict(prefix="model.")
+    own = state(tmp_path / "run")["encoder"]
+    assert any(not torch.equal(own[name], weight) for name, weight in theirs.items())
+
+
+def test_a_replay_that_has_changed_is_named(script, tmp_path: Path) -> None:
+    rollouts = ["preset=smoke", "loop.seed_decisions=30", "env.num_envs=2", "pretrain.steps=2", "encoder=lejepa"]
+    rollouts += ["pretrain.batch_size=8", "pretrain.min_effective_rank=1.0", "probe.rows=60", "probe.held_out_rows=30"]
+    for seed in (1, 2):
+        status, _, errors = script(*rollouts, f"seed={seed}", f"run={tmp_path / str(seed)}")
+        assert status == 0, errors
+    folder = tmp_path / "run"
+    status, _, errors = script(*rollouts, f"data={tmp_path / '1'}", f"run={folder}")
+    assert status == 0, errors
+    shutil.copy(tmp_path / "2" / "checkpoints" / "last.pt", tmp_path / "1" / "checkpoints" / "last.pt")
+    status, _, errors = script(f"resume={folder}", "pretrain.steps=4")
+    assert status == 2 and "The replay has changed since this run was saved." in errors
+
+
 def test_a_finished_run_on_rollouts_goes_on_too(script, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     few = ("env.action_repeat=50", "loop.seed_decisions=30", "probe.steps=1", "probe.rows=60", "probe.held_out_rows=60")

@@ -157,8 +157,17 @@ def test_a_cell_that_fails_leaves_the_others(call_script, capsys, tmp_path) -> N
     collapse = ("pretrain.min_feature_std=1000",)
     assert call_script("probe", *grid, *SMALL, *collapse) == 1
     errors = capsys.readouterr().err
-    assert "failed: vjepa, cartpole-swingup, 1: The encoder has collapsed" in errors and "1 of 2 failed" in errors
+    assert "failed: vjepa, cartpole-swingup, 1: The encoder has collapsed" in errors and "1 failed in 2 cells" in errors
     assert {row["encoder"] for row in json.loads(out.read_text())} == {"random"}
+
+
+def test_a_suite_that_fails_leaves_the_others(call_script, capsys, tmp_path) -> None:
+    """Episodes of four decisions are too short for movies of violations."""
+    out = tmp_path / "rows.json"
+    grid = ("task=cartpole-swingup", "encoder=random", "probes=anomaly,dynamics", f"folder={tmp_path}", f"out={out}")
+    assert call_script("probe", *grid, *SMALL, *FEWEST) == 1
+    assert "failed: random, cartpole-swingup, 1, anomaly: A movie has" in capsys.readouterr().err
+    assert {row["suite"] for row in json.loads(out.read_text())} == {"dynamics"}
 
 
 def test_whatever_fails_leaves_the_others(call_script, capsys, monkeypatch, tmp_path) -> None:
@@ -181,9 +190,13 @@ def test_whatever_fails_leaves_the_others(call_script, capsys, monkeypatch, tmp_
     few = ("rollouts.policies=[noise]", "probes=state,dynamics")
     assert call_script("probe", *grid, *SMALL, *few) == 1
     errors = capsys.readouterr().err
-    assert "failed: random, cartpole-swingup, 1: RuntimeError: out of memory" in errors and "in dynamics" in errors
+    assert (
+        "failed: random, cartpole-swingup, 1, dynamics: RuntimeError: out of memory" in errors
+        and "in dynamics" in errors
+    )
     assert "failed: random, reacher-easy, 1: no rollouts: no room on the table" in errors
-    assert {row["task"] for row in json.loads(out.read_text())} == {"pendulum-swingup"}
+    kept = {(row["task"], row["suite"]) for row in json.loads(out.read_text())}
+    assert kept == {("cartpole-swingup", "state"), ("pendulum-swingup", "state")}
 
 
 def test_variants_and_seeds_are_told_apart(call_script, capsys, tmp_path) -> None:

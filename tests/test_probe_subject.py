@@ -51,6 +51,33 @@ def test_rollouts_are_of_the_worlds_that_the_config_describes(call_script, capsy
     assert "needs the worlds of env.backend=warp" in capsys.readouterr().err
 
 
+BALL = """<mujoco><option gravity="0 0 0"/><worldbody><camera pos="0 -3 0" xyaxes="1 0 0 0 0 1"/>
+<body><joint name="slide" type="slide"/><geom size=".1"/></body></worldbody>
+<actuator><motor joint="slide" gear="0.01"/></actuator></mujoco>"""
+ENDING = """
+XML = "ball.xml"
+CONTROL_TIMESTEP = 0.02
+def reset(sim, mask, generator): sim.qvel[:, 0] = 1.0 + sim.qvel.new_tensor(range(len(mask)))
+def reward(sim): return sim.qpos[:, 0]
+def terminated(sim): return sim.qpos[:, 0] > LIMIT
+"""
+
+
+def test_episodes_that_end_before_their_time_are_counted(call_script, capsys, tmp_path) -> None:
+    """Eight balls of speeds 1 to 8 run until they are too far away, or until twenty decisions are over."""
+    few = ("rollouts.policies=[random]", "rollouts.episodes=8", "rollouts.decisions=20", "env.action_repeat=1")
+    (tmp_path / "ball.xml").write_text(BALL)
+    step = 20 * 0.02
+    for limit, status in ((4.5 * step, 0), (0.5 * step, 2)):
+        task, file = tmp_path / f"ball_{status}.py", tmp_path / f"{status}.safetensors"
+        task.write_text(ENDING.replace("LIMIT", str(limit)))
+        assert call_script("rollouts", f"task={task}", f"out={file}", *few) == status
+        said = capsys.readouterr()
+        assert "episodes by random ended before" in (said.err if status else said.out), said
+        assert file.exists() == (status == 0)
+    assert len(Rollouts.load(tmp_path / "0.safetensors")) == 4
+
+
 def test_text_is_not_learned_from_rollouts_without_any(rollouts, tmp_path) -> None:
     silent = replace(rollouts, behaviour=torch.full_like(rollouts.behaviour, -1))
     config = cli.compose(CompareConfig, GROUPS, [*SMALL, "task=reacher-easy", "encoder=internvideo"])

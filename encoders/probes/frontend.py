@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.probe import ProbeConfig, descend
+from encoders.probe import ProbeConfig, descend, spread_out
 from encoders.probes.attentive import AttentivePool
 
 
@@ -83,6 +83,6 @@ class Captioner(nn.Module):
 
 def fit_captioner(config: ProbeConfig, tokens: Tensor, sentence: Tensor, sentences: tuple[str, ...]) -> Captioner:
     """A captioner trained on clips' tokens (B, N, D) and the index of the sentence for each, int64 (B,)."""
-    captioner = Captioner(sentences, tokens[:1000], config.hidden).to(tokens.device)
+    captioner = Captioner(sentences, spread_out(tokens, 1000), config.hidden).to(tokens.device)
     descend(config, captioner, len(tokens), lambda rows: captioner.loss(tokens[rows], sentence[rows]))
     return captioner.eval()

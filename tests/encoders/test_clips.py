@@ -129,24 +129,25 @@ def test_robomimic(tmp_path: Path) -> None:
 
 
 def test_hdf5_files_are_skipped_whole_or_not_at_all(tmp_path: Path) -> None:
-    """A demo without that camera, one whose flags point past its end, a file without it, and a video beside."""
+    """A demo without that camera, a file whose flags point past its end, one without it, and a video beside."""
     pictures = flat_frames(5 * torch.arange(12)).numpy()
     with h5py.File(tmp_path / "demos.hdf5", "w") as file:
         for number, camera in enumerate(("front", "side", "front", "front")):
             group = file.create_group(f"data/demo_{number}")
             group[f"obs/{camera}"] = pictures
             group["actions"], group["rewards"] = values(0, 12).values()
-        file["data/demo_2/episode_ends"] = np.array([5, 40])
+    with h5py.File(tmp_path / "past.h5", "w") as file:
+        file["front"], file["episode_ends"] = pictures, np.array([5, 40])
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["side"] = pictures
     write_video(tmp_path / "beside.mp4", 12)
     clips = clips_of(tmp_path, camera="front")
-    assert clips.recordings == 2 and set(check(clips).tolist()) == set(range(10))
+    assert clips.recordings == 3 and set(check(clips).tolist()) == set(range(10))
     found = {Path(name).relative_to(tmp_path).as_posix(): why for name, why in clips.skipped.items()}
-    assert set(found) == {"demos.hdf5/data/demo_1", "demos.hdf5/data/demo_2", "other.h5", "beside.mp4"}
+    assert set(found) == {"demos.hdf5/data/demo_1", "past.h5", "other.h5", "beside.mp4"}
     assert "has no camera 'front': did you mean side" in found["other.h5"]
-    assert "out of bounds" in found["demos.hdf5/data/demo_2"] and "beside HDF5" in found["beside.mp4"]
-    assert not any(name.startswith(f"{tmp_path}/demos.hdf5/data/demo_2[") for name in clips.skipped)
+    assert "out of bounds" in found["past.h5"] and "beside HDF5" in found["beside.mp4"]
+    assert not any(name.startswith(f"{tmp_path}/past.h5[") for name in clips.skipped)
 
 
 @pytest.mark.parametrize("flags", ["terminals", "step_type", "episode_ends"])

@@ -78,6 +78,17 @@ def test_pictures_in_tables(tmp_path: Path) -> None:
     assert torch.equal(clips_of_one(tmp_path, 1, 4, 7), torch.tensor([20, 25, 30]))
 
 
+def test_tasks_may_have_gaps_and_the_same_words(tmp_path: Path) -> None:
+    numbers = [number for number, length in zip((7, 2, 4), LENGTHS, strict=True) for _ in range(length)]
+    root = write(tmp_path, table=columns() | {"task_index": numbers})
+    tasks = {7: "lift the cube", 2: "turn the cube", 5: "lift the cube"}
+    lines = (json.dumps({"task_index": index, "task": words}) for index, words in tasks.items())
+    (root / "meta" / "tasks.jsonl").write_text("\n".join(lines))
+    corpus = find_recordings(root)
+    assert corpus.sentences == ("turn the cube", "lift the cube")
+    assert [one.behaviour for one in corpus.recordings] == [1, 0, -1]  # nobody says what 4 is
+
+
 def test_groups_of_rows_are_read_one_by_one(tmp_path: Path) -> None:
     file = write(tmp_path) / "data" / "chunk-000" / "file-000.parquet"
     pyarrow.parquet.write_table(pyarrow.parquet.read_table(file), file, row_group_size=5)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from encoders import CNNConfig, PixelsConfig, RandomConfig, StateConfig, VJEPAConfig, make_encoder
 from encoders.masks import MaskConfig, distance_to_hidden, sample_masks, sample_tubes, show_only
-from encoders.probe import ProbeConfig, effective_rank, linear_probe, mlp_predictions, r2
+from encoders.probe import ProbeConfig, effective_rank, held_back, linear_probe, mlp_predictions, r2, spread_out
 from encoders.readout import EmbeddingReadout, make_readout
 from encoders.vit import VideoTransformer, ViTConfig, gather_tokens, sincos_positions
 
@@ -184,6 +184,9 @@ def test_r2_of_known_predictions():
     assert r2(target.mean(0).expand(3, -1), target).tolist() == [0.0, 0.0]
     off = target + torch.tensor([1.0, 0.0])  # residual 3, total 2
     torch.testing.assert_close(r2(off, target), torch.tensor([-0.5, 1.0]))
+    still = torch.full((3, 1), 3.7)  # there is nothing to tell
+    assert r2(still + 1, still).isnan().all()
+    assert r2(target, target, torch.tensor([1.0, 1.0, 0.0]))[1].isnan()  # nor where these rows count
 
 
 @pytest.mark.parametrize("width", [6, 120])  # fewer and more features than rows
@@ -229,6 +232,22 @@ def test_the_penalty_is_chosen_on_rows_held_back():
     config = ProbeConfig(ridge=(1e-3, 100.0))
     chosen = linear_probe(config, x, y, test_x, test_y)
     assert torch.equal(chosen, linear_probe(ProbeConfig(ridge=(100.0,)), x, y, test_x, test_y))
+
+
+def test_a_target_that_rarely_varies_does_not_spoil_the_others():
+    """It is zero in all rows held back, where any guess would be infinitely wrong by R2."""
+    x, test_x, weight = torch.randn(2000, 50), torch.randn(500, 50), torch.randn(50, 1)
+    rare = torch.zeros(2000, 1)
+    rare[held_back(2000)[0][20:40]] = 1.0
+    y = torch.cat([x @ weight, rare], 1)
+    test_y = torch.cat([test_x @ weight, (torch.arange(500) == 7).float()[:, None]], 1)
+    assert linear_probe(ProbeConfig(), x, y, test_x, test_y)[0] > 0.99
+
+
+def test_rows_spread_out_are_of_all_parts():
+    rows = torch.arange(3000)[:, None]
+    assert spread_out(rows, 1000).flatten().tolist() == list(range(0, 3000, 3))
+    assert torch.equal(spread_out(rows[:999], 1000), rows[:999])
 
 
 def test_effective_rank_of_known_matrices():
@@ -316,6 +335,15 @@ def test_compressed_features_are_standardised_principal_components():
     _, scale, axes = np.linalg.svd(flat, full_matrices=False)
     expected = flat @ axes[:5].T / (scale[:5] / 400**0.5)
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=0.03)  # a component's sign is free
+
+
+def test_there_are_no_more_components_than_different_clips():
+    """Drawn again and again, three clips differ along two axes; along the others new clips must not be blown up."""
+    readout = make_readout("compressed", 3, 4, 5, 0)
+    tokens = torch.randn(3, 3, 4)
+    readout.fit(tokens[torch.randint(3, (500,))])
+    assert (readout.axes != 0).any(0).sum() == 2
+    assert readout(torch.randn(200, 3, 4)).std(0).max() < 5
 
 
 def test_components_fitted_again_stay_near_the_former_ones():

@@ -11,10 +11,13 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from encoders import make_encoder
 from encoders.grounding import GroundingConfig
+from encoders.internvideo2 import InternVideo2Config
 from encoders.pretrain import PretrainConfig, Pretrainer
 from encoders.pretrained import Pretrained, PretrainedConfig
 from encoders.published import IMAGENET
+from encoders.vit import ViTConfig
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8}
 MODELS = {
@@ -106,6 +109,22 @@ def test_videomae_fills_its_clip_with_the_oldest_frame(folders, clips):
     made = encoder(folders["videomae"])
     assert made.token_grid == (4, 4, 4)
     torch.testing.assert_close(made.tokens(clips), own(folders["videomae"], normalised(still)))
+
+
+def test_what_fills_a_clip_up_teaches_nothing(folders):
+    """A VideoMAE of eight frames is shown two: three of its four times are of repeats of the first one."""
+    teacher = encoder(folders["videomae"], frames=2)
+    assert (teacher.token_grid[0], teacher.still_times) == (4, 3)
+    assert encoder(folders["videomae"], frames=3).still_times == 2  # one tubelet shows it and its repeat
+    assert encoder(folders["videomae"], frames=2, clip="single").still_times == 0
+    assert encoder(folders["vjepa2"], frames=3).still_times == 0
+    student = make_encoder(InternVideo2Config(teacher="x", vit=ViTConfig(image_size=32, frames=2, tubelet=2)), 1, 0)
+    student.teach_with(teacher)
+    clip = torch.randn(1, 2, 3, 32, 32)
+    shown = teacher.tokens(((clip * student.pixel_std + student.mean_frame).round().clamp(0, 255)).byte())[:, -16:]
+    turn = student._taught_by[1]
+    expected = torch.nn.functional.layer_norm(shown, shown.shape[-1:]) @ turn
+    torch.testing.assert_close(student._targets(clip), expected)
 
 
 @pytest.mark.parametrize(("name", "extra"), [("dinov2", 1), ("dinov3", 5), ("vit", 1), ("convnext", 0)])

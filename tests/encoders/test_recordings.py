@@ -117,6 +117,26 @@ def test_a_group_data_without_demos(tmp_path: Path) -> None:
     assert corpus.skipped[f"{tmp_path}/empty.h5/data"].endswith("found no array")
 
 
+@pytest.mark.parametrize(("flags", "inside"), [("data/dones", True), ("meta/episode_ends", False)])
+def test_one_array_of_all_episodes_in_a_group_data(tmp_path: Path, flags: str, inside: bool) -> None:
+    """With its pictures in a group of their own, or the episodes' ends beside it in `meta`."""
+    with h5py.File(tmp_path / "arrays.h5", "w") as file:
+        file["data/obs/image" if inside else "data/img"] = np.zeros((LENGTH, SIDE, SIDE, 3), np.uint8)
+        file["data/action"] = np.ones((LENGTH, 2), np.float32)
+        file[flags] = np.arange(LENGTH) % 4 == 3 if inside else np.array([4, 8, 12])
+    corpus = find_recordings(tmp_path)
+    assert not corpus.skipped and [one.frames for one in corpus.recordings] == [4, 4, 4]
+    assert all(one.action is not None and one.action.shape == (3, 2) for one in corpus.recordings)
+
+
+def test_a_demonstration_is_one_episode(tmp_path: Path) -> None:
+    """robomimic's `dones` say from which frame on the task is solved."""
+    with h5py.File(tmp_path / "demos.h5", "w") as file:
+        file["data/demo_0/obs/image"] = np.zeros((LENGTH, SIDE, SIDE, 3), np.uint8)
+        file["data/demo_0/dones"] = np.arange(LENGTH) >= 8
+    assert [one.frames for one in find_recordings(tmp_path).recordings] == [LENGTH]
+
+
 def test_a_video_of_sound_alone_is_named(tmp_path: Path) -> None:
     file = tmp_path / "sound.mp4"
     with av.open(str(file), "w") as container:
