@@ -269,6 +269,18 @@ def test_a_run_starts_from_the_encoder_of_another(scripts: Scripts, pretrained: 
     assert "Resumed at" in scripts.succeed("train", f"resume={folder}", "loop.updates=4")
 
 
+def test_networks_of_other_actions_start_anew(pretrained: Path) -> None:
+    _, theirs = saved_encoder(pretrained)
+    config = cli.load(pretrained, TrainConfig, GROUPS).encoder
+    encoder = make_encoder(config, 3, 5)
+    new = {name: weight.clone() for name, weight in encoder.state_dict().items()}
+    start_from(encoder, config, str(pretrained), torch.device("cpu"))
+    of_actions = [name for name in new if "_model." in name]  # biases and last layers, too
+    assert len(of_actions) == 3 * 6
+    for name, weight in encoder.state_dict().items():
+        assert torch.equal(weight, new[name] if name in of_actions else theirs[name]), name
+
+
 def test_a_public_checkpoint_is_trained_on_rollouts(scripts: Scripts, tmp_path: Path) -> None:
     source, folder = tmp_path / "dinov2", tmp_path / "run"
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8, "image_size": 32}
