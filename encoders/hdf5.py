@@ -127,9 +127,9 @@ def _bounds(group, length: int) -> list[tuple[int, int]]:
             ended |= _flags(group, name, length).astype(bool)
     if "step_type" in group:
         ended |= _flags(group, "step_type", length) == 2
-    for place in (group, group.file.get("meta", {})):  # counts of rows, as diffusion policies store them
-        if "episode_ends" in place:
-            ended[np.asarray(place["episode_ends"], np.int64) - 1] = True
+    ends = group.get("episode_ends", group.file.get("meta/episode_ends"))
+    if ends is not None:  # counts of rows, as diffusion policies store them
+        ended[np.asarray(ends, np.int64) - 1] = True
     cuts = [0, *(np.flatnonzero(ended) + 1).tolist(), length]
     return [(first, last) for first, last in zip(cuts, cuts[1:], strict=False) if last > first]
 
