@@ -161,7 +161,10 @@ def _cell(
     folder = Path(config.folder) / "cells" / f"{Path(config.task).stem}-{name}-{key}"
     folder.mkdir(parents=True, exist_ok=True)
     if checkpoint is None:
-        encoder, costs = pretrained(config, data[0], folder / "encoder.pt")
+        # A run's folder as far as encoders go: others can be taught by it, start from it, and it can be exported.
+        if not (folder / "config.yaml").is_file():
+            cli.save(config, GROUPS, folder / "config.yaml")
+        encoder, costs = pretrained(config, data[0], folder / "checkpoints" / "last.pt")
     else:
         encoder, costs = load_parts(config, checkpoint)[0].encoder, {}
     subject = Subject(

@@ -11,11 +11,12 @@ import torch
 
 import assemble
 import comparing
-from agents.checkpoint import save_checkpoint
+from agents.checkpoint import load_checkpoint, save_checkpoint
 from assemble import GROUPS, RunConfig
 from comparing import CompareConfig
 from corpus import Rollouts
 from encoders import CNNConfig, CNNEncoder, PixelsConfig, make_encoder
+from other_runs import teacher_from
 from probing import over_seeds, over_tasks, print_comparison
 from subject import Subject
 from suites import SUITES
@@ -58,6 +59,10 @@ def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
     probes = {row["probe"] for row in rows if row["suite"] == "state"}
     assert probes == {"linear", "mlp", "attentive", "linear on tokens", "mlp on tokens", "features"}
     assert len(list(folder.glob("cells/*/tokens.safetensors"))) == 2
+    (cell,) = folder.glob("cells/*-vjepa-*")  # what was trained here can be used elsewhere
+    taken = teacher_from(str(cell), 4, torch.device("cpu"))
+    saved = load_checkpoint(cell / "checkpoints" / "last.pt")["encoder"]
+    assert all(torch.equal(weight, saved[name]) for name, weight in taken.state_dict().items())
     page = (folder / "probes.html").read_text()
     assert "What encoders know" in page and "http" not in page.replace("http-equiv", "")
 
