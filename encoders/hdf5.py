@@ -119,7 +119,7 @@ def _array(group, names: Sequence[str]) -> np.ndarray | None:
 
 def _bounds(group, length: int) -> list[tuple[int, int]]:
     """First row of each episode and the one after its last, from whichever flags there are."""
-    if group.name.startswith("/data/"):
+    if re.fullmatch(r"/data/demo_\d+", group.name):
         return [(0, length)]  # robomimic's flags say at which frames the task is solved
     ended = np.zeros(length, bool)
     for name in _ENDED:

@@ -248,7 +248,7 @@ def _check_left(policy: str, rollouts: RolloutConfig, left: int) -> None:
         short = f"{rollouts.episodes - left} of {rollouts.episodes} episodes by {policy} ended before"
         if _held_out(rollouts.held_out, left) >= left:
             raise ValueError(f"{short} rollouts.decisions={rollouts.decisions}: ask for fewer decisions.")
-        print(f"\n{short} {rollouts.decisions} decisions and are left out: the others are not typical of it.")
+        print(f"\n{short} {rollouts.decisions} decisions and are left out: those that remain may not be typical.")
 
 
 @torch.no_grad()
