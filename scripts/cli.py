@@ -108,9 +108,14 @@ def compose(
     """
     parsed = composing.parse(overrides, groups)
     layer, source = composing.read_layer(parsed, base, presets)
+    kind = ""
     if layer.get("data") and "data" not in schema.names(config_cls):
+        kind = f"pretrained on data={layer['data']}"
+    elif base in parsed.fields and "rollouts" in layer:
+        kind = "that scripts/probe.py trained for its table"
+    if kind:
         raise ValueError(
-            f"{source}: that run is an encoder pretrained on data={layer['data']}, without an agent or a replay. "
+            f"{source}: that run is an encoder {kind}, without an agent or a replay. "
             f"Start from it with encoder_from={Path(source).parent}."
         )
     return composing.compose(config_cls, groups, parsed, layer, source)

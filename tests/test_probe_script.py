@@ -63,6 +63,9 @@ def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
     taken = teacher_from(str(cell), 4, torch.device("cpu"))
     saved = load_checkpoint(cell / "checkpoints" / "last.pt")["encoder"]
     assert all(torch.equal(weight, saved[name]) for name, weight in taken.state_dict().items())
+    capsys.readouterr()
+    assert call_script("evaluate", f"run={cell}") == 2  # but it has no agent
+    assert "an encoder that scripts/probe.py trained" in capsys.readouterr().err
     page = (folder / "probes.html").read_text()
     assert "What encoders know" in page and "http" not in page.replace("http-equiv", "")
 
