@@ -12,9 +12,10 @@ import torch
 import comparing
 import subject as probed
 from assemble import GROUPS
-from comparing import CompareConfig, pretrained
+from comparing import CompareConfig
 from corpus import RolloutConfig, Rollouts
 from encoders import RandomEncoder, make_encoder
+from rollout_pretraining import pretrained
 from subject import Subject
 from suites import SUITES, retrieval, state
 
