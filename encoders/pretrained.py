@@ -26,7 +26,7 @@ from encoders.base import Encoder, check_frames, check_training_mode
 from encoders.grounding import Grounding, GroundingConfig
 from encoders.hub import TORCH_FILES, HubModel, download, load_hub, on_hub
 from encoders.published import InputFacts, PublishedViT, load_published
-from encoders.readout import CompressedReadout, EmbeddingReadout, fit_readout, make_readout
+from encoders.readout import EmbeddingReadout, fit_readout, make_readout
 
 MEAN_FRAME_FILE = "mean_frame.safetensors"
 """Beside an export of ours: `mean_frame` (3, H, W) and `pixel_std` () of its rollouts, of 255."""
@@ -103,6 +103,7 @@ class Pretrained(Encoder):
         ValueError: the source is missing, damaged or of an unknown kind, or does not go with the other fields.
     """
 
+    fits_readout = True
     mean: Tensor
     std: Tensor
     mean_frame: Tensor
@@ -126,7 +127,7 @@ class Pretrained(Encoder):
         self.side = min(side, config.places or side)
         num_tokens = times * self.side * self.side
         self.readout = make_readout(config.readout, num_tokens, self.dim, config.width, 0)
-        self.feature_dim, self.fits_readout = self.readout.feature_dim, self.readout.fits
+        self.feature_dim = self.readout.feature_dim
         self.has_objective, self.head, self.grounding = config.grounded, None, None
         if config.grounded:
             self.head = EmbeddingReadout(num_tokens, self.dim, config.width, config.token_channels)
@@ -162,10 +163,8 @@ class Pretrained(Encoder):
         return torch.cat([still, clips], 1)
 
     def watched(self, observation: Tensor) -> Tensor:
-        """The averaged tokens, (B, N D), where the agent receives components of them: those were fitted earlier."""
-        if isinstance(self.readout, CompressedReadout):
-            return self._averaged(observation).flatten(1)
-        return self(observation)
+        """What shows a collapse, (B, n): of the averaged tokens, which the readout was fitted to at an earlier step."""
+        return self.readout.watched(self._averaged(observation))
 
     def fit(self, frames: Tensor, reward: Tensor) -> None:
         """Sets the targets of the terms: what they foretell of frames, uint8 (N, 2, 3, H, W), and of rewards (N,)."""
@@ -192,7 +191,7 @@ class Pretrained(Encoder):
         return self.grounding(embedding, seen - self.mean_frame, action, reward, after=after)
 
     def fit_readout(self, clips: Tensor) -> None:
-        """Fits readout=compressed to the tokens of clips, uint8 (N, F, 3, H, W)."""
+        """Fits the readout to the tokens of clips, uint8 (N, F, 3, H, W)."""
         fit_readout(self.readout, self._averaged, clips)
 
     def _averaged(self, observation: Tensor) -> Tensor:

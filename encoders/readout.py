@@ -12,32 +12,64 @@ class Readout(nn.Module):
     """Tokens (B, N, D) to features (B, feature_dim); N, D, a width and a number of channels make it."""
 
     feature_dim: int
-    fits = False
-    """Whether `fit` has anything to do."""
+    least_clips: int
+    """Clips that `fit` has to see at least."""
 
     def fit(self, tokens: Tensor) -> None:
         """Sets what follows from the tokens of many clips, (rows, N, D), and is not trained."""
+        raise NotImplementedError
+
+    def watched(self, tokens: Tensor) -> Tensor:
+        """What shows a collapse while tokens are trained, (B, n): the features, or what `fit` has yet to see."""
+        return self(tokens)
 
 
-class TokensReadout(Readout):
+class ScaledReadout(Readout):
+    """Numbers out of the tokens, centred and divided by their mean spread; as they are until `fit` has seen rollouts.
+
+    Most of a token is what all clips share. Not centred, it drowned what differs, and an agent learned nothing
+    (results/encoders.md).
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, feature_dim: int):
+        super().__init__()
+        self.feature_dim, self.least_clips = feature_dim, 64
+        self.register_buffer("mean", torch.zeros(feature_dim))
+        self.register_buffer("spread", torch.ones(()))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return (self.watched(tokens) - self.mean) / self.spread
+
+    @torch.no_grad()
+    def fit(self, tokens: Tensor) -> None:
+        """Sets the means, and one spread for all features: those that hardly vary stay small."""
+        values = self.watched(tokens)
+        self.mean.copy_(values.mean(0))
+        # Of clips that are all alike nothing is known of the spread: others must not be blown up.
+        least = 1e-3 * float(values.pow(2).mean().sqrt()) + 1e-6
+        self.spread.copy_(values.var(0, correction=0).mean().sqrt().clamp(min=least))
+
+
+class TokensReadout(ScaledReadout):
     """All tokens, one after another: (B, N, D) -> (B, N D)."""
 
     def __init__(self, num_tokens: int, dim: int, width: int, channels: int):
-        super().__init__()
-        self.feature_dim = num_tokens * dim
+        super().__init__(num_tokens * dim)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def watched(self, tokens: Tensor) -> Tensor:
         return tokens.flatten(1)
 
 
-class PooledReadout(Readout):
+class PooledReadout(ScaledReadout):
     """The mean over all tokens: (B, N, D) -> (B, D)."""
 
     def __init__(self, num_tokens: int, dim: int, width: int, channels: int):
-        super().__init__()
-        self.feature_dim = dim
+        super().__init__(dim)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def watched(self, tokens: Tensor) -> Tensor:
         return tokens.mean(1)
 
 
@@ -50,18 +82,21 @@ class CompressedReadout(Readout):
     changed the tokens.
     """
 
-    fits = True
     mean: Tensor
     axes: Tensor
 
     def __init__(self, num_tokens: int, dim: int, width: int, channels: int):
         super().__init__()
         self.feature_dim = min(width, num_tokens * dim)
+        self.least_clips = 2 * self.feature_dim
         self.register_buffer("mean", torch.zeros(num_tokens * dim))
         self.register_buffer("axes", torch.zeros(num_tokens * dim, self.feature_dim))
 
+    def watched(self, tokens: Tensor) -> Tensor:
+        return tokens.flatten(1)
+
     def forward(self, tokens: Tensor) -> Tensor:
-        return (tokens.flatten(1) - self.mean) @ self.axes
+        return (self.watched(tokens) - self.mean) @ self.axes
 
     @torch.no_grad()
     def fit(self, tokens: Tensor) -> None:
@@ -74,7 +109,7 @@ class CompressedReadout(Readout):
             tokens: of as many clips as rows, (rows, N, D).
         """
         before = self(tokens) if self.axes.any() else None  # (rows, width)
-        flat = tokens.flatten(1)
+        flat = self.watched(tokens)
         self.mean.copy_(flat.mean(0))
         self.axes.copy_(whitening(flat, self.feature_dim))
         if before is not None:
@@ -90,13 +125,12 @@ class EmbeddingReadout(Readout):
     (results/first_light.md).
     """
 
-    fits = True
     mean: Tensor
     balance: Tensor
 
     def __init__(self, num_tokens: int, dim: int, width: int, channels: int):
         super().__init__()
-        self.feature_dim = width
+        self.feature_dim, self.least_clips = width, 2 * width
         self.squeeze = nn.Linear(dim, channels)
         flat = num_tokens * channels
         self.mlp = nn.Sequential(nn.LayerNorm(flat), nn.Linear(flat, width), nn.SiLU(), nn.Linear(width, width))
@@ -152,12 +186,10 @@ def make_readout(name: str, num_tokens: int, dim: int, width: int, channels: int
 
 @torch.no_grad()
 def fit_readout(readout: Readout, tokens_of: Callable[[Tensor], Tensor], clips: Tensor) -> None:
-    """Fits a readout, if it is one that is fitted, to the tokens of clips, uint8 (rows, F, 3, H, W)."""
-    if readout.fits:
-        # Of long sequences of wide tokens fewer clips have to do; the components need some of them at least.
-        per_clip = tokens_of(clips[:1]).numel()
-        count = max(2 * readout.feature_dim, _FIT_NUMBERS // per_clip)
-        readout.fit(torch.cat([tokens_of(part).float() for part in clips[:count].split(256)]))
+    """Fits a readout to the tokens of clips, uint8 (rows, F, 3, H, W)."""
+    # Of long sequences of wide tokens fewer clips have to do.
+    count = max(readout.least_clips, _FIT_NUMBERS // tokens_of(clips[:1]).numel())
+    readout.fit(torch.cat([tokens_of(part).float() for part in clips[:count].split(256)]))
 
 
 def whitening(values: Tensor, count: int) -> Tensor:

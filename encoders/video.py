@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from encoders.base import Encoder, check_frames, check_training_mode
 from encoders.grounding import Grounding, GroundingConfig
-from encoders.readout import CompressedReadout, EmbeddingReadout, fit_readout, make_readout
+from encoders.readout import EmbeddingReadout, fit_readout, make_readout
 from encoders.teacher import follow, teacher_of
 from encoders.vit import VideoTransformer, ViTConfig
 
@@ -95,6 +95,7 @@ class VideoEncoder(Encoder):
     """
 
     has_objective = True
+    fits_readout = True
     needs_teacher = False
     """Whether the objective reads the teacher's tokens."""
     needs_embedding = False
@@ -126,7 +127,7 @@ class VideoEncoder(Encoder):
         self.vit = VideoTransformer(vit)
         sizes = vit.num_tokens, vit.dim, config.embedding_dim, config.token_channels
         self.readout = make_readout(config.readout, *sizes)
-        self.feature_dim, self.fits_readout = self.readout.feature_dim, self.readout.fits
+        self.feature_dim = self.readout.feature_dim
         # Terms act on an embedding whether or not it is what the agent receives.
         embeds, received = self.needs_embedding or grounding.active, isinstance(self.readout, EmbeddingReadout)
         if received and self.has_objective and not (embeds or self.trained_by_agent):
@@ -161,10 +162,8 @@ class VideoEncoder(Encoder):
         return self.vit(self.normalise(observation))
 
     def watched(self, observation: Tensor) -> Tensor:
-        """Tokens, (B, N D), where the agent receives components of them: those were fitted at an earlier step."""
-        if isinstance(self.readout, CompressedReadout):
-            return self.tokens(observation).flatten(1)
-        return self(observation)
+        """What shows a collapse, (B, n): for most readouts the tokens, which they were fitted to at an earlier step."""
+        return self.readout.watched(self.tokens(observation))
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, D) to the embeddings (B, E) that terms act on."""

@@ -346,6 +346,22 @@ def test_there_are_no_more_components_than_different_clips():
     assert readout(torch.randn(200, 3, 4)).std(0).max() < 5
 
 
+@pytest.mark.parametrize(("name", "raw"), [("tokens", lambda x: x.flatten(1)), ("pooled", lambda x: x.mean(1))])
+def test_tokens_are_centred_and_scaled_once_fitted(name, raw):
+    readout = make_readout(name, 3, 4, 5, 0)
+    tokens = 10 + 0.1 * uneven_tokens()
+    torch.testing.assert_close(readout(tokens), raw(tokens))
+    readout.fit(tokens)
+    features = readout(tokens)
+    assert features.mean(0).abs().max() < 1e-4 and features.var(0).mean() == pytest.approx(1, abs=0.01)
+    torch.testing.assert_close(
+        features.std(0) / features.std(), raw(tokens).std(0) / (raw(tokens) - raw(tokens).mean(0)).std()
+    )
+    torch.testing.assert_close(readout.watched(tokens), raw(tokens))  # a collapse is not scaled away
+    readout.fit(tokens[:1].repeat(100, 1, 1))
+    assert readout(tokens).abs().max() < 1000
+
+
 def test_components_fitted_again_stay_near_the_former_ones():
     readout = make_readout("compressed", 3, 4, 5, 0)
     tokens = uneven_tokens()
