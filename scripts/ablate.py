@@ -9,11 +9,14 @@ run again, those that were interrupted go on from their checkpoints, so the same
 encoders are pretrained, all get the compute of the first.
 """
 
+import math
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 import cli
@@ -132,9 +135,7 @@ def _launch(config: AblateConfig, folder: Path, cells: Sequence[Cell]) -> None:
         print(f"[{count}/{len(cells)}] {cell.folder.name}: {outcome}", flush=True)
         write_ablation(folder)
 
-    # Terminated or started in the background, it still stops what it started.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _be_stoppable()
     try:
         if config.launcher == "submitit":
             run_on_cluster(cells, config.jobs, config.cluster, ended)
@@ -144,6 +145,23 @@ def _launch(config: AblateConfig, folder: Path, cells: Sequence[Cell]) -> None:
         write_ablation(folder)
         print("Stopped. The same command goes on from the last checkpoints.")
         raise
+
+
+def _be_stoppable() -> None:
+    """SIGINT and SIGTERM stop what was started, in the background too.
+
+    Two that come at once, as from `timeout` and a shell, are one: the second would cut off the stopping itself.
+    """
+    last = -math.inf
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before > 1.0:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def report(folder: Path, out: str) -> None:

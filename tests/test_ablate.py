@@ -342,10 +342,11 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path: Path, capsys: pytest.Captu
     ended = threading.Event()
 
     def interrupt() -> None:
-        """Presses Ctrl-C once the run trains its agent."""
+        """Presses Ctrl-C once the run trains its agent, which something else makes a SIGTERM of besides."""
         while not ended.wait(0.02):
             if (run / "checkpoints" / "last.pt").exists() and '"train"' in (run / "metrics.jsonl").read_text():
                 os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGTERM)
                 return
 
     someone = threading.Thread(target=interrupt)
@@ -360,6 +361,7 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path: Path, capsys: pytest.Captu
     assert "goes on from the last checkpoints" in capsys.readouterr().out
     assert not (run / "summary.json").exists()
     assert "0 of 1 runs done · 1 unfinished" in (folder / "ablation.html").read_text()
+    assert "Interrupted. Continue with" in (folder / "logs" / f"{run.name}.txt").read_text()
 
     ablate.main(arguments)
     assert "1 of 1 runs are done" in capsys.readouterr().out
