@@ -50,7 +50,8 @@ def probe_table(config: RunConfig, parts: Parts, replay: Replay, agent_noise: fl
     held_out = held_out_episodes(config, parts, agent_noise)
     test_clips, test_state, episode = _held_out_rows(held_out, config.probe.held_out_rows, encoder.clip_frames)
     features = {name: (_encode(one, train_clips), _encode(one, test_clips)) for name, one in encoders.items()}
-    features["pixels"] = (_pixels(train_clips), _pixels(test_clips))
+    if "pixels" not in features:  # the encoder of that name has its own row
+        features["pixels"] = (_pixels(train_clips), _pixels(test_clips))
     # A column that does not vary in the held-out rows (a fixed target, say) cannot be scored.
     varies = r2(test_state, test_state) == 1
     names = [name for name, keep in zip(parts.env.state_names, varies.tolist(), strict=True) if keep]

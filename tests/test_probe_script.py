@@ -17,7 +17,7 @@ from comparing import CompareConfig
 from corpus import Rollouts
 from encoders import CNNConfig, CNNEncoder, PixelsConfig, make_encoder
 from other_runs import teacher_from
-from probing import over_seeds, over_tasks, print_comparison
+from probing import over_seeds, over_tasks, print_comparison, probe_table
 from subject import Subject
 from suites import SUITES
 from viz.probes import write_probes
@@ -42,6 +42,17 @@ SMALL = (
     "movies=3",
 )
 FEWEST = ("rollouts.policies=[noise]", "rollouts.episodes=2", "rollouts.decisions=4")
+
+
+def test_the_encoder_pixels_is_not_taken_for_the_pixels_beside_it(tmp_path) -> None:
+    tiny = ["env.num_envs=2", "env.action_repeat=50", "loop.seed_decisions=40", "world_model=xs", "probe.rows=60"]
+    config = cli.compose(RunConfig, GROUPS, ["encoder=pixels", "encoder.components=2", *tiny, "probe.steps=2"])
+    parts = assemble.build(config)
+    trainer = assemble.build_trainer(config, parts, print, lambda steps, *_: steps, tmp_path / "last.pt")
+    trainer.prepare()
+    rows = probe_table(config, parts, trainer.replay, None)
+    assert {row["encoder"] for row in rows} == {"pixels"}
+    assert all(row["effective_rank"] <= 2.001 for row in rows)  # two components, and not all pixels
 
 
 def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
