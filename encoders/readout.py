@@ -27,7 +27,7 @@ class Readout(nn.Module):
 class ScaledReadout(Readout):
     """Numbers out of the tokens, centred and divided by their mean spread; as they are until `fit` has seen rollouts.
 
-    Most of a token is what all clips share. Not centred, it drowned what differs, and an agent learned nothing
+    Most of a token is what all clips share: through tokens as they are an agent learned nothing
     (results/encoders.md).
     """
 
