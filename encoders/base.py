@@ -121,6 +121,16 @@ def check_training_mode(mode: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"encoder.training_mode={mode}: expected one of {', '.join(allowed)}.")
 
 
+def check_sequences(frames: Tensor, action: Tensor, reward: Tensor, action_dim: int) -> None:
+    """Raises ValueError unless these belong to B sequences: actions (B, K, action_dim) and rewards (B, K)."""
+    rows, steps = len(frames), action.shape[1] if action.ndim == 3 else 0
+    if action.shape != (rows, steps, action_dim) or reward.shape != (rows, steps):
+        raise ValueError(
+            f"This encoder learns from actions (B, K, {action_dim}) and rewards (B, K) beside frames, with B of {rows} "
+            f"here, and got {tuple(action.shape)} and {tuple(reward.shape)}."
+        )
+
+
 def check_frames(frames: Tensor, count: int, height: int, width: int) -> None:
     """Raises ValueError unless these are `count` frames a row, uint8 (B, count, 3, height, width)."""
     wanted = (count, 3, height, width)

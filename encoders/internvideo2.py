@@ -118,7 +118,12 @@ class InternVideo2(VideoEncoder):
         teacher.eval().requires_grad_(False)
         side, device = self.config.vit.image_size, self.mean_frame.device
         blank = torch.zeros(1, teacher.clip_frames, 3, side, side, dtype=torch.uint8, device=device)
-        width = teacher.tokens(blank).shape[-1]
+        try:
+            width = teacher.tokens(blank).shape[-1]
+        except ValueError as error:
+            raise ValueError(
+                f"encoder.teacher is to read this encoder's frames of {side} by {side} pixels, and cannot: {error}"
+            ) from error
         # The teacher's features, whatever their number, turned into as many as a token here has: without loss up
         # to that number (all cosines stay), and from there on into directions drawn once and for all.
         turn = nn.init.orthogonal_(torch.empty(width, self.config.vit.dim), generator=torch.Generator().manual_seed(0))

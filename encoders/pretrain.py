@@ -113,7 +113,8 @@ class Pretrainer:
         if self._affordable is None:
             processes = distributed.get_world_size() if distributed.is_initialized() else 1
             clips = config.batch_size * config.accumulate * processes
-            self._affordable = config.tflop * 1e12 / (clips * flops_per_clip(self.encoder, sample))
+            affordable = config.tflop * 1e12 / (clips * flops_per_clip(self.encoder, sample))
+            self._affordable = _of_the_first(affordable, self.device)  # masks are random, and so is their cost
         return max(1, round(self._affordable * steps / config.steps))
 
     def train(self, sample: Sample, steps: int, lr: float) -> Iterator[dict[str, float] | None]:
@@ -272,6 +273,15 @@ def broadcast(encoder: torch.nn.Module) -> None:
     if distributed.is_initialized():
         for value in encoder.state_dict().values():
             distributed.broadcast(value, 0)
+
+
+def _of_the_first(number: float, device: torch.device) -> float:
+    """The first process's number, for all of them."""
+    if not distributed.is_initialized():
+        return number
+    shared = torch.tensor(number, device=device)
+    distributed.broadcast(shared, 0)
+    return float(shared)
 
 
 def flops_per_clip(encoder, sample: Sample) -> float:

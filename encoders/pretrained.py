@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from encoders.base import Encoder, check_frames, check_training_mode
+from encoders.base import Encoder, check_frames, check_sequences, check_training_mode
 from encoders.grounding import Grounding, GroundingConfig
 from encoders.hub import TORCH_FILES, HubModel, download, load_hub, on_hub
 from encoders.published import InputFacts, PublishedViT, load_published
@@ -111,6 +111,7 @@ class Pretrained(Encoder):
     def __init__(self, config: PretrainedConfig, action_dim: int = 0, state_dim: int = 0):
         super().__init__()
         self.config, self.clip_frames, self.training_mode = config, config.frames, config.training_mode
+        self.action_dim = action_dim
         folder, self.model = load_source(config)
         self.facts: InputFacts = self.model.facts
         self.image_size = config.image_size or self.facts.image_size
@@ -181,6 +182,7 @@ class Pretrained(Encoder):
     ) -> dict[str, Tensor]:
         """The terms of grounding, as in `Encoder.losses`."""
         assert self.head is not None and self.grounding is not None
+        check_sequences(frames, action, reward, self.action_dim)
         steps, clip_frames = action.shape[1], self.clip_frames
         check_frames(frames, clip_frames + steps, *frames.shape[-2:])
         embedding = self.head.embedding(self._averaged(frames[:, :clip_frames]))

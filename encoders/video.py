@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from encoders.base import Encoder, check_frames, check_training_mode
+from encoders.base import Encoder, check_frames, check_sequences, check_training_mode
 from encoders.grounding import Grounding, GroundingConfig
 from encoders.readout import EmbeddingReadout, fit_readout, make_readout
 from encoders.teacher import follow, teacher_of
@@ -122,7 +122,7 @@ class VideoEncoder(Encoder):
                 "encoder.grounding.future_coef weighs changes between frames: encoder.vit.frames must be 2 or more, "
                 f"got {vit.frames}."
             )
-        self.config = config
+        self.config, self.action_dim = config, action_dim
         self.clip_frames, self.token_grid, self.training_mode = vit.frames, vit.grid, config.training_mode
         self.vit = VideoTransformer(vit)
         sizes = vit.num_tokens, vit.dim, config.embedding_dim, config.token_channels
@@ -221,8 +221,10 @@ class VideoEncoder(Encoder):
         """The objective's terms and those of grounding, as in `Encoder.losses`.
 
         Raises:
-            ValueError: the frames are of another shape or type, or every coefficient is 0.
+            ValueError: frames, actions or rewards are of another shape, or frames of another type; or every
+                coefficient is 0.
         """
+        check_sequences(frames, action, reward, self.action_dim)
         self._check(frames, self.clip_frames + action.shape[1])
         if behaviour is None:
             behaviour = torch.full(frames.shape[:1], -1, device=frames.device)

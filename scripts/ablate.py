@@ -6,7 +6,7 @@ python scripts/ablate.py report=runs/jepa out=rows.json
 
 Any field of scripts/train.py can be a list. Each combination is a run folder; those that have finished are not
 run again, those that were interrupted go on from their checkpoints, so the same command continues a grid. Where several
-encoders are pretrained, all get the compute of the first.
+encoders are pretrained, all get the compute of the first, and what is added later that of the runs in the folder.
 """
 
 import math
@@ -14,15 +14,15 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import Literal
 
 import cli
 
-from assemble import GROUPS, RunConfig, TrainConfig
-from cells import Axes, Cell, combinations, confined, make_cells, read_axes
+from assemble import GROUPS, RunConfig, TrainConfig, choice
+from cells import Axes, Cell, begun_runs, combinations, confined, make_cells, read_axes
 from compute import pretraining_tflop
 from encoders import has_objective
 from launch import ClusterConfig, check_cluster, run_here, run_on_cluster
@@ -67,7 +67,8 @@ def run(config: AblateConfig, axes: Axes) -> None:
         report(Path(config.report), config.out)
         return
     folder = Path(config.folder)
-    cells = make_cells(folder, with_equal_compute(_of_training(axes)), config.overwrite)
+    wanted = _of_training(axes)
+    cells = make_cells(folder, wanted, config.overwrite, equal_compute(wanted, folder))
     if config.launcher == "submitit":
         check_cluster(config.cluster, config.device)
     else:
@@ -102,24 +103,39 @@ def _of_training(axes: Axes) -> Axes:
     return {key: texts for key, texts in axes.items() if key.partition(".")[0] not in _OWN}
 
 
-def with_equal_compute(axes: Axes) -> Axes:
-    """The fields and, where several encoders are pretrained and no field sets their compute, that of the first."""
+def equal_compute(axes: Axes, folder: Path) -> dict[str, str]:
+    """The argument that gives encoders as many operations as the one that takes `pretrain.steps`, by encoder.
+
+    That is the one that a grid in `folder` began with, or the first that is listed. Nothing is to be made equal where
+    only one encoder is pretrained, or a field sets the compute.
+    """
     if any(len(axes[key]) > 1 for key in axes if key.startswith("pretrain.")):
-        return axes
-    trained: dict[str, TrainConfig] = {}
-    for text in axes.get("encoder", ()):
-        arguments = next(arguments for arguments in combinations(axes) if text in arguments)
-        config: TrainConfig = cli.compose(TrainConfig, GROUPS, arguments)
+        return {}
+    listed: dict[str, TrainConfig] = {}
+    for text in axes.get("encoder", ("",)):
+        config = cli.compose(TrainConfig, GROUPS, next(one for one in combinations(axes) if not text or text in one))
         if has_objective(config.encoder):
-            trained[text] = config
-    if len(trained) < 2:
-        return axes
-    named, first = next(iter(trained.items()))
-    if first.pretrain.tflop or not first.pretrain.steps:
-        return axes
-    tflop = float(f"{pretraining_tflop(first):.3g}")
-    print(f"Equal compute: pretrain.tflop={tflop:g}, what {first.pretrain.steps} steps of {named} take.")
-    return {**axes, "pretrain.tflop": [f"pretrain.tflop={tflop:g}"]}
+            listed[choice(config, "encoder")] = config
+    pretrains = [config.pretrain for config in listed.values()]
+    if not pretrains or pretrains[0].tflop or not pretrains[0].steps:
+        return {}
+    begun = [one for one in begun_runs(folder) if has_objective(one.encoder)]
+    begun = [one for one in begun if replace(one.pretrain, tflop=0.0) == pretrains[0]]
+    leading = {choice(one, "encoder"): one for one in begun if not one.pretrain.tflop}
+    tflops = [one.pretrain.tflop for one in begun if one.pretrain.tflop]
+    if tflops:
+        tflop, like = tflops[0], f"what others in {folder}/ have"
+    elif len(leading | listed) > 1:
+        named, first = next(iter((leading or listed).items()))
+        leading[named] = first
+        tflop = float(f"{pretraining_tflop(first):.3g}")
+        like = f"what {first.pretrain.steps} steps of encoder={named} take"
+    else:
+        return {}
+    given = {name: f"pretrain.tflop={tflop:g}" for name in listed if name not in leading}
+    if given:
+        print(f"Equal compute: pretrain.tflop={tflop:g} for {', '.join(given)}, {like}.")
+    return given
 
 
 def _launch(config: AblateConfig, folder: Path, cells: Sequence[Cell]) -> None:

@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 
 import schema
 from assemble import GROUPS, TrainConfig, choice
+from encoders import has_objective
 from envs import TASKS
 from viz.grid import FAILURE_FILE, flat
 
@@ -150,13 +151,14 @@ def combinations(axes: Axes) -> list[list[str]]:
     return cells
 
 
-def make_cells(folder: Path, axes: Axes, overwrite: bool) -> list[Cell]:
+def make_cells(folder: Path, axes: Axes, overwrite: bool, added: Mapping[str, str] | None = None) -> list[Cell]:
     """The cells of a grid in the folder `folder`; nothing is written yet.
 
     Args:
         folder: the grid's.
         axes: fields of scripts/train.py.
         overwrite: whether a run of another config may be replaced.
+        added: encoder -> an argument that its runs have besides.
 
     Raises:
         ValueError: an unknown name or a wrong value in any cell.
@@ -166,6 +168,10 @@ def make_cells(folder: Path, axes: Axes, overwrite: bool) -> list[Cell]:
     cells: dict[Path, Cell] = {}
     for arguments in combinations(axes):
         config: TrainConfig = cli.compose(TrainConfig, GROUPS, arguments)
+        more = (added or {}).get(choice(config, "encoder"))
+        if more:
+            arguments = [*arguments, more]
+            config = cli.compose(TrainConfig, GROUPS, arguments)
         if config.env.backend != "gym" and not config.task.endswith(".py") and config.task not in TASKS:
             raise ValueError(f"unknown task {config.task!r}: {schema.nearest(config.task, TASKS)}")
         place = folder / _name(config, [text for text in arguments if text.partition("=")[0] in swept])
@@ -186,6 +192,17 @@ def _name(config: TrainConfig, swept: Sequence[str]) -> str:
     return "-".join(re.sub(r"[^\w.-]+", "_", part).strip("_") for part in [*parts, str(config.seed)])
 
 
+def begun_runs(folder: Path) -> list[TrainConfig]:
+    """The configs of the runs that a grid's folder holds, as far as this version reads them."""
+    configs = []
+    for file in sorted(folder.glob("*/config.yaml")):
+        try:
+            configs += [cli.load(file, TrainConfig, GROUPS)] if _begun(file.parent) else []
+        except ValueError:  # of another version or script; where it is in the way, it will be named
+            continue
+    return configs
+
+
 def _begun(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("metrics.jsonl", "checkpoints", "summary.json"))
 
@@ -195,6 +212,8 @@ def _holds_another(cell: Cell, overwrite: bool) -> bool:
     if not _begun(cell.folder):
         return False
     saved = replace(cli.load(cell.folder, TrainConfig, GROUPS), run=cell.config.run)
+    if not has_objective(cell.config.encoder):  # it is not pretrained, however long others are
+        saved = replace(saved, pretrain=cell.config.pretrain)
     if saved == cell.config or overwrite:
         return saved != cell.config
     old, new = flat(cli.to_dict(saved, GROUPS)), flat(cli.to_dict(cell.config, GROUPS))

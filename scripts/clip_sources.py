@@ -89,10 +89,13 @@ def open_clips(
     if not checkpoint.is_file():
         corpus = find_recordings(data, clip_config.camera)
         return config, Clips(clip_config, corpus, frames, steps, side, device), None
-    saved = cli.load(data, type(config), GROUPS)
     state = load_checkpoint(checkpoint, device)
     if "replay" not in state:
-        raise ValueError(f"data={data} was pretrained on files and has no replay: give those files instead.")
+        raise ValueError(
+            f"data={data} has no replay. If it was pretrained on files, give those; if it is an encoder of "
+            f"scripts/probe.py, encoder_from={data} starts from it."
+        )
+    saved = cli.load(data, type(config), GROUPS)
     replay = Replay(saved.loop.replay_capacity, saved.env.num_envs, device)
     with fitting(checkpoint):
         replay.load_state_dict(state["replay"])

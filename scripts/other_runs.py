@@ -45,13 +45,14 @@ def encoder_config(run: str) -> Any:
     return composing.compose(_EncoderOf, _GROUPS, composing.parse((), _GROUPS), layer, str(file)).encoder
 
 
-def start_from(encoder: Encoder, config: Any, run: str, device: torch.device) -> None:
+def start_from(encoder: Encoder, config: Any, run: str, device: torch.device, named: str = "encoder_from") -> None:
     """Gives an encoder the weights of a run's, and what that one was fitted with.
 
     Args:
         encoder: the encoder, on `device`.
         config: its config.
         run: folder of the run; for V-JEPA also a VJEPA2Model's folder, or its OWNER/NAME on the hub.
+        named: the field that names it, for messages.
 
     Raises:
         FileNotFoundError: there is no such run, or no checkpoint in it.
@@ -59,16 +60,14 @@ def start_from(encoder: Encoder, config: Any, run: str, device: torch.device) ->
     """
     folder = Path(run).expanduser()
     if _only_on_hub(run):
-        folder = download(run, "encoder_from")
+        folder = download(run, named)
     if (folder / "config.json").is_file() and not (folder / "config.yaml").is_file():
         _start_from_transformers(encoder, config, folder)
         return
     theirs = encoder_config(run)
     if type(theirs) is not type(config):
-        raise ValueError(
-            f"encoder_from={run}: that run has a {_name(theirs)} encoder, this one is to have {_name(config)}."
-        )
-    check_same_network(theirs, config, f"encoder_from={run}")
+        raise ValueError(f"{named}={run}: that run has a {_name(theirs)} encoder, this one is to have {_name(config)}.")
+    check_same_network(theirs, config, f"{named}={run}")
     path = Path(run) / "checkpoints" / "last.pt"
     own, saved = encoder.state_dict(), load_checkpoint(path, device)["encoder"]
     misfits = [key for key in own if key not in saved or saved[key].shape != own[key].shape]
@@ -82,9 +81,8 @@ def start_from(encoder: Encoder, config: Any, run: str, device: torch.device) ->
                 "encoder.",
             )
         )
-        raise ValueError(
-            f"encoder_from={run}: its encoder does not fit this one. Set as there: {differing or features[0]}."
-        )
+        remedy = f"Set as there: {differing}." if differing else f"Its checkpoint is another network's: {features[0]}."
+        raise ValueError(f"{named}={run}: its encoder does not fit this one. {remedy}")
     with fitting(path):
         encoder.load_state_dict({key: own[key] if any(part in key for part in anew) else saved[key] for key in own})
 
@@ -113,11 +111,17 @@ def _start_from_transformers(encoder: Encoder, config: Any, folder: Path) -> Non
     encoder.load_state_dict(own | {name: saved[name] for name in own if name.startswith(tuple(whole))})
 
 
-def encoder_of(run: str, device: torch.device) -> Encoder:
-    """The encoder of a run, as its checkpoint has it: its features, whatever actions it learned with."""
+def encoder_of(run: str, device: torch.device, named: str = "run") -> Encoder:
+    """The encoder of a run, as its checkpoint has it: its features, whatever actions it learned with.
+
+    Args:
+        run: its folder.
+        device: where the encoder is to be.
+        named: the field that names it, for messages.
+    """
     config = encoder_config(run)
     encoder = make_encoder(config, 1, 0).to(device)
-    start_from(encoder, config, run, device)
+    start_from(encoder, config, run, device, named)
     return encoder.eval()
 
 
@@ -135,8 +139,11 @@ def teacher_from(source: str, frames: int, device: torch.device) -> Encoder:
     """
     path = Path(source).expanduser()
     if (path / "config.yaml").is_file() or not (path.exists() or _only_on_hub(source)):
-        return encoder_of(source, device)
-    return Pretrained(PretrainedConfig(source=source, frames=frames, readout="pooled")).to(device).eval()
+        return encoder_of(source, device, "encoder.teacher")
+    try:
+        return Pretrained(PretrainedConfig(source=source, frames=frames, readout="pooled")).to(device).eval()
+    except ValueError as error:  # which names the field of encoder=pretrained
+        raise ValueError(f"encoder.teacher={source} is read as encoder=pretrained reads it. {error}") from error
 
 
 def check_same_network(theirs: Any, ours: Any, where: str) -> None:

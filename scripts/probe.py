@@ -60,7 +60,7 @@ def run(config: CompareConfig, axes: Axes) -> None:
 def _cells(axes: Axes) -> list[tuple[CompareConfig, str]]:
     """The config of each combination, and in what it differs besides encoder, task and seed."""
     named = [key for key in axes if len(axes[key]) > 1 and key not in ("encoder", "task", "seed")]
-    made = [(cli.compose(CompareConfig, GROUPS, arguments), arguments) for arguments in combinations(axes)]
+    made = [(cli.compose(CompareConfig, GROUPS, arguments, base="run"), arguments) for arguments in combinations(axes)]
     others = _of_other_kinds([config for config, _ in made])
     cells = []
     for config, arguments in made:

@@ -108,44 +108,62 @@ def test_a_field_of_one_encoder_is_left_out_for_the_others() -> None:
     ]
 
 
+def planned(config: TrainConfig) -> int:
+    """Steps of pretraining, counted on noise."""
+    encoder, sample = prepared(config)
+    return Pretrainer(config.pretrain, encoder).planned(lambda: sample, config.pretrain.steps)
+
+
 def test_encoders_get_the_compute_of_the_first(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     listed = ["preset=smoke", "encoder=state,lejepa,internvideo,random", "encoder.projections=64", "seed=1,2"]
-    axes = ablate.with_equal_compute(read_axes(listed))
+    axes = read_axes(listed)
+    added = ablate.equal_compute(axes, tmp_path)
     printed = capsys.readouterr().out
-    found = make_cells(tmp_path, axes, False)
-    (tflop,) = {cell.config.pretrain.tflop for cell in found}
-    assert f"pretrain.tflop={tflop:g}, what 20 steps of encoder=lejepa take" in printed
-    # Planned with noise, and counted on what is drawn then: lejepa gets its own steps, internvideo its share of them.
-    steps = {}
-    for config in (cell.config for cell in found[1:3]):
-        encoder, sample = prepared(config)
-        trainer = Pretrainer(config.pretrain, encoder)
-        steps[choice(config, "encoder")] = trainer.planned(lambda sample=sample: sample, 20)
-    assert steps["lejepa"] == 20 and 10 < steps["internvideo"] < 20
+    found = {choice(cell.config, "encoder"): cell for cell in make_cells(tmp_path, axes, False, added)}
+    tflop = {name: cell.config.pretrain.tflop for name, cell in found.items()}
+    assert tflop["state"] == tflop["lejepa"] == tflop["random"] == 0 < tflop["internvideo"]
+    told = f"pretrain.tflop={tflop['internvideo']:g} for internvideo, what 20 steps of encoder=lejepa take"
+    assert told in printed and f"pretrain.tflop={tflop['internvideo']:g}" in found["internvideo"].arguments
+    assert planned(found["lejepa"].config) == 20 and 10 < planned(found["internvideo"].config) < 20
     for equal in (["pretrain.tflop=1"], ["pretrain.steps=2,3"], ["pretrain.steps=0"]):
-        given = read_axes([*listed, *equal])
-        assert ablate.with_equal_compute(given) == given
-    alone = read_axes(["encoder=vjepa,random,cnn"])
-    assert ablate.with_equal_compute(alone) == alone
+        assert ablate.equal_compute(read_axes([*listed, *equal]), tmp_path) == {}
+    assert ablate.equal_compute(read_axes(["encoder=vjepa,random,cnn"]), tmp_path) == {}
+
+
+def test_a_grid_can_be_added_to_and_run_in_part(tmp_path: Path) -> None:
+    def asked_for(*arguments: str) -> list[Cell]:
+        axes = read_axes(["preset=smoke", *arguments])
+        return make_cells(tmp_path, axes, False, ablate.equal_compute(axes, tmp_path))
+
+    def begin(found: list[Cell]) -> dict[str, float]:
+        for cell in found:
+            cell.plan()
+            (cell.folder / "metrics.jsonl").touch()
+        return {choice(cell.config, "encoder"): cell.config.pretrain.tflop for cell in found}
+
+    assert begin(asked_for("encoder=vjepa,state")) == {"vjepa": 0, "state": 0}
+    both = begin(asked_for("encoder=lejepa,vjepa,state"))  # whatever the order, as much as vjepa has had
+    assert both["vjepa"] == 0 < both["lejepa"]
+    third = begin(asked_for("encoder=vicreg,random"))
+    assert third == {"vicreg": both["lejepa"], "random": 0}
+    assert begin(asked_for("encoder=lejepa")) == {"lejepa": both["lejepa"]}
+    assert begin(asked_for("encoder=state", "pretrain.steps=3")) == {"state": 0}  # nothing that state is made with
+    with pytest.raises(FileExistsError, match="pretrain.steps=20 there and 3 here"):
+        asked_for("encoder=lejepa", "pretrain.steps=3")
 
 
 def test_a_refreshed_checkpoint_counts_for_equal_compute(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     small = {"image_size": 32, "patch_size": 8, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     transformers.Dinov2Model(transformers.Dinov2Config(**small)).save_pretrained(tmp_path / "dinov2")
     listed = ["preset=smoke", "encoder=vjepa,pretrained", f"encoder.source={tmp_path / 'dinov2'}"]
-    frozen = read_axes(listed)
-    assert ablate.with_equal_compute(frozen) == frozen  # it is not trained, so there is nothing to make equal
+    assert ablate.equal_compute(read_axes(listed), tmp_path) == {}  # it is not trained: nothing is to be made equal
     refreshed = read_axes([*listed, "encoder.training_mode=refresh"])
-    found = make_cells(tmp_path, ablate.with_equal_compute(refreshed), False)
+    _, public = make_cells(tmp_path, refreshed, False, ablate.equal_compute(refreshed, tmp_path))
     assert "steps of encoder=vjepa take" in capsys.readouterr().out
-    steps = []
-    for config in (cell.config for cell in found):
-        encoder, sample = prepared(config)
-        planned = Pretrainer(config.pretrain, encoder).planned(lambda sample=sample: sample, config.pretrain.steps)
-        each = flops_per_clip(encoder, lambda sample=sample: sample) * config.pretrain.batch_size / 1e12
-        assert abs(planned * each - config.pretrain.tflop) <= each / 2
-        steps.append(planned)
-    assert steps[0] == 20 != steps[1]
+    encoder, sample = prepared(public.config)
+    each = flops_per_clip(encoder, lambda: sample) * public.config.pretrain.batch_size / 1e12
+    assert abs(planned(public.config) * each - public.config.pretrain.tflop) <= each / 2
+    assert planned(public.config) != 20
 
 
 def test_each_task_may_have_its_own_teacher(tmp_path: Path) -> None:

@@ -77,6 +77,8 @@ def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
     capsys.readouterr()
     assert call_script("evaluate", f"run={cell}") == 2  # but it has no agent
     assert "an encoder that scripts/probe.py trained" in capsys.readouterr().err
+    assert call_script("pretrain", f"data={cell}", f"run={tmp_path / 'run'}") == 2  # and no replay
+    assert f"encoder_from={cell} starts from it" in capsys.readouterr().err
     page = (folder / "probes.html").read_text()
     assert "What encoders know" in page and "http" not in page.replace("http-equiv", "")
 
@@ -91,6 +93,14 @@ def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
     assert {path: path.stat().st_mtime_ns for path in before if path not in state} == {
         path: time for path, time in before.items() if path not in state
     }
+
+
+def test_a_preset_does_not_play_the_rollouts(call_script, tmp_path, monkeypatch) -> None:
+    """Its run may stand there with an agent of its own, as the demo's does, or not at all."""
+    monkeypatch.chdir(tmp_path)
+    suite = ("encoder=random,pixels", "probes=retrieval", "probe.rows=40", "probe.held_out_rows=20")
+    assert call_script("probe", "preset=smoke", *suite, *FEWEST, "folder=probe") == 0
+    assert not Path("runs").exists()
 
 
 def test_mistakes_are_named_before_anything_is_made(call_script, capsys, tmp_path) -> None:

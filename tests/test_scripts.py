@@ -17,7 +17,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from agents.checkpoint import load_checkpoint
+from agents.checkpoint import load_checkpoint, save_checkpoint
 from assemble import GROUPS, TrainConfig
 from encoders import Encoder, make_encoder
 from encoders.pretrained import PretrainedConfig
@@ -356,6 +356,16 @@ def test_the_encoder_of_another_run_teaches(scripts: Scripts, pretrained: Path, 
     mistyped = f"encoder.teacher={tmp_path / 'exprt'}"
     line = scripts.fail("pretrain", "preset=smoke", f"run={tmp_path / 'none'}", *sizes[:2], mistyped, *SHORT)
     assert "exprt/config.yaml is missing" in line
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    line = scripts.fail("pretrain", "preset=smoke", f"run={tmp_path / 'none'}", *sizes[:2], f"encoder.teacher={empty}")
+    assert f"encoder.teacher={empty} is read as encoder=pretrained" in line
+    weights[next(iter(weights))] = torch.zeros(1)
+    changed = tmp_path / "changed"
+    shutil.copytree(folder, changed)
+    save_checkpoint(changed / "checkpoints" / "last.pt", {"encoder": weights})
+    with pytest.raises(ValueError, match=rf"^encoder.teacher={changed}: .* another network's: {next(iter(weights))}"):
+        teacher_from(str(changed), 4, torch.device("cpu"))
 
 
 def test_export(scripts: Scripts, smoke: Path, pretrained: Path, tmp_path: Path) -> None:

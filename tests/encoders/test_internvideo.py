@@ -301,7 +301,7 @@ def test_teachers_that_do_not_fit_are_named(data):
         made.teach_with(StateEncoder(StateConfig(), 1, 3))
     with pytest.raises(ValueError, match="sees 4"):
         made.teach_with(RandomEncoder(RandomConfig(vit=replace(VIT, frames=4)), action_dim=1))
-    with pytest.raises(ValueError, match="64"):
+    with pytest.raises(ValueError, match="encoder.teacher .* frames of 32 by 32 pixels, and cannot: .* 64, 64"):
         made.teach_with(RandomEncoder(RandomConfig(vit=replace(VIT, image_size=64)), action_dim=1))
 
 

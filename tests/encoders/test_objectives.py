@@ -253,6 +253,15 @@ def test_a_clip_of_the_wrong_kind_is_named(name, wrong):
             encoder.losses(clips, torch.zeros(2, STEPS, 2), torch.zeros(2, STEPS))
 
 
+@pytest.mark.parametrize("name", [name for name in READS_PIXELS if name != "random"])
+def test_actions_and_rewards_of_the_wrong_shape_are_named(name):
+    encoder = make(name)
+    frames, action, reward = sequences(2)[:3]
+    for actions, rewards in ((action[..., :1], reward), (action, reward[:, :1]), (action[:, 0], reward)):
+        with pytest.raises(ValueError, match=r"actions \(B, K, 2\) and rewards \(B, K\)"):
+            encoder.losses(frames, actions, rewards)
+
+
 @pytest.fixture(scope="module")
 def rollouts() -> dict[str, tuple[torch.Tensor, ...]]:
     return {"seen": sequences(600), "held": sequences(300, seed=2)}

@@ -116,8 +116,13 @@ WORKER = """
     distributed.init_process_group("gloo")
     rank = distributed.get_rank()
     encoder = tested.made()
+    trainer = tested.Pretrainer(tested.PretrainConfig(tflop=10, batch_size=8), encoder)
+    frames, *rest = tested.data()
+    # The second process's sequences cost less, as random masks may.
+    planned = trainer.planned(lambda: (frames, *rest) if rank == 0 else (frames[:, 1:], *(x[:, :1] for x in rest)), 100)
     tested.train(encoder, tested.replace(tested.WHOLE, batch_size=8), parts=2, part=rank)
-    torch.save({**encoder.state_dict(), "norm": tested.gradient_norm(encoder)}, f"{sys.argv[2]}/{rank}.pt")
+    found = {"norm": tested.gradient_norm(encoder), "planned": torch.tensor(planned)}
+    torch.save(encoder.state_dict() | found, f"{sys.argv[2]}/{rank}.pt")
     distributed.destroy_process_group()
 """
 
@@ -138,6 +143,7 @@ def test_two_processes_make_the_steps_of_one_with_twice_the_batch(tmp_path: Path
         assert process.returncode == 0, errors
     one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(torch.equal(one[name], other[name]) for name in one)
+    assert one.pop("planned") > 1
     torch.testing.assert_close(one.pop("norm"), gradient_norm(whole), rtol=0.05, atol=0.0)
     found = made()
     found.load_state_dict(one)
