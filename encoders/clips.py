@@ -106,7 +106,7 @@ class Clips:
         for one in found:
             known = [x for x in (one.action, one.reward) if x is not None]
             if one.frames <= self.steps:
-                self.skipped[one.name] = f"{one.frames} frames are too few"
+                self.skipped[one.name] = f"{one.frames} frames are too few: {self.steps + 1} are wanted"
             elif any(len(x) < one.frames - 1 or not np.isfinite(x).all() for x in known):
                 self.skipped[one.name] = "its actions or rewards are too few or not finite"
             else:

@@ -71,7 +71,9 @@ def start_run(folder: Path, config: TrainConfig, leave_out: tuple[str, ...] = ()
 def tell_how_to_go_on(script: str, folder: Path) -> None:
     """Says with which command an interrupted run goes on, if it has a checkpoint to go on from."""
     if os.environ.get("RANK", "0") == "0" and (folder / "checkpoints" / "last.pt").exists():
-        print(f"\nInterrupted. Continue with: python scripts/{script}.py resume={folder}", flush=True)
+        processes = os.environ.get("WORLD_SIZE", "1")
+        launcher = "python" if processes == "1" else f"torchrun --nproc-per-node={processes}"
+        print(f"\nInterrupted. Continue with: {launcher} scripts/{script}.py resume={folder}", flush=True)
 
 
 def _check_replaceable(folder: Path, overwrite: bool) -> None:

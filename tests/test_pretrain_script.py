@@ -24,6 +24,7 @@ from encoders import CNNConfig, PretrainedConfig, StateConfig, make_encoder
 from encoders.pretrain import PretrainConfig
 from envs import RenderConfig
 from other_runs import encoder_of
+from run_folder import tell_how_to_go_on
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -173,6 +174,15 @@ def test_torchrun(recordings: Path, tmp_path: Path) -> None:
     saved = state(folder)
     assert len(saved["processes"]) == 2
     assert not torch.equal(saved["processes"][0]["torch"], saved["processes"][1]["torch"])
+
+
+def test_several_processes_go_on_as_several(tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.pt").touch()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    tell_how_to_go_on("pretrain", tmp_path)
+    told = f"Continue with: torchrun --nproc-per-node=2 scripts/pretrain.py resume={tmp_path}"
+    assert told in capsys.readouterr().out
 
 
 def test_videos_have_no_actions(script, recordings: Path, tmp_path: Path) -> None:

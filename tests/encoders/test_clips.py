@@ -69,7 +69,7 @@ def test_videos(tmp_path: Path) -> None:
     assert set(check(clips).tolist()) == set(range(40 - STEPS))
     skipped = {Path(name).name.partition(" from")[0] for name in clips.skipped}
     assert skipped == {"cut.mp4", "text.avi", "short.mp4"}
-    assert "too few" in clips.skipped[str(tmp_path / "short.mp4")]
+    assert f"{STEPS} frames are too few: {STEPS + 1} are wanted" in clips.skipped[str(tmp_path / "short.mp4")]
     assert len(clips) == 40 - STEPS
 
 
