@@ -68,7 +68,8 @@ def run(config: AblateConfig, axes: Axes) -> None:
         return
     folder = Path(config.folder)
     wanted = _of_training(axes)
-    cells = make_cells(folder, wanted, config.overwrite, equal_compute(wanted, folder))
+    kept = [] if config.overwrite else begun_runs(folder)
+    cells = make_cells(folder, wanted, config.overwrite, equal_compute(wanted, kept))
     if config.launcher == "submitit":
         check_cluster(config.cluster, config.device)
     else:
@@ -103,11 +104,15 @@ def _of_training(axes: Axes) -> Axes:
     return {key: texts for key, texts in axes.items() if key.partition(".")[0] not in _OWN}
 
 
-def equal_compute(axes: Axes, folder: Path) -> dict[str, str]:
+def equal_compute(axes: Axes, kept: Sequence[TrainConfig]) -> dict[str, str]:
     """The argument that gives encoders as many operations as the one that takes `pretrain.steps`, by encoder.
 
-    That is the one that a grid in `folder` began with, or the first that is listed. Nothing is to be made equal where
-    only one encoder is pretrained, or a field sets the compute.
+    That is the one that the grid began with, or the first that is listed. Nothing is to be made equal where only one
+    encoder is pretrained, or a field sets the compute.
+
+    Args:
+        axes: fields of scripts/train.py.
+        kept: configs of the runs that the grid's folder holds and that stay.
     """
     if any(len(axes[key]) > 1 for key in axes if key.startswith("pretrain.")):
         return {}
@@ -119,12 +124,12 @@ def equal_compute(axes: Axes, folder: Path) -> dict[str, str]:
     pretrains = [config.pretrain for config in listed.values()]
     if not pretrains or pretrains[0].tflop or not pretrains[0].steps:
         return {}
-    begun = [one for one in begun_runs(folder) if has_objective(one.encoder)]
+    begun = [one for one in kept if has_objective(one.encoder)]
     begun = [one for one in begun if replace(one.pretrain, tflop=0.0) == pretrains[0]]
     leading = {choice(one, "encoder"): one for one in begun if not one.pretrain.tflop}
     tflops = [one.pretrain.tflop for one in begun if one.pretrain.tflop]
     if tflops:
-        tflop, like = tflops[0], f"what others in {folder}/ have"
+        tflop, like = tflops[0], "what the grid began with"
     elif len(leading | listed) > 1:
         named, first = next(iter((leading or listed).items()))
         leading[named] = first

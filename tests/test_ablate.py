@@ -19,7 +19,7 @@ import ablate
 import composing
 import launch
 from assemble import TrainConfig, choice
-from cells import Cell, _assigned, combinations, make_cells, read_axes
+from cells import Cell, _assigned, begun_runs, combinations, make_cells, read_axes
 from compute import prepared
 from encoders.pretrain import Pretrainer, flops_per_clip
 
@@ -117,7 +117,7 @@ def planned(config: TrainConfig) -> int:
 def test_encoders_get_the_compute_of_the_first(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     listed = ["preset=smoke", "encoder=state,lejepa,internvideo,random", "encoder.projections=64", "seed=1,2"]
     axes = read_axes(listed)
-    added = ablate.equal_compute(axes, tmp_path)
+    added = ablate.equal_compute(axes, [])
     printed = capsys.readouterr().out
     found = {choice(cell.config, "encoder"): cell for cell in make_cells(tmp_path, axes, False, added)}
     tflop = {name: cell.config.pretrain.tflop for name, cell in found.items()}
@@ -126,14 +126,14 @@ def test_encoders_get_the_compute_of_the_first(tmp_path: Path, capsys: pytest.Ca
     assert told in printed and f"pretrain.tflop={tflop['internvideo']:g}" in found["internvideo"].arguments
     assert planned(found["lejepa"].config) == 20 and 10 < planned(found["internvideo"].config) < 20
     for equal in (["pretrain.tflop=1"], ["pretrain.steps=2,3"], ["pretrain.steps=0"]):
-        assert ablate.equal_compute(read_axes([*listed, *equal]), tmp_path) == {}
-    assert ablate.equal_compute(read_axes(["encoder=vjepa,random,cnn"]), tmp_path) == {}
+        assert ablate.equal_compute(read_axes([*listed, *equal]), []) == {}
+    assert ablate.equal_compute(read_axes(["encoder=vjepa,random,cnn"]), []) == {}
 
 
 def test_a_grid_can_be_added_to_and_run_in_part(tmp_path: Path) -> None:
     def asked_for(*arguments: str) -> list[Cell]:
         axes = read_axes(["preset=smoke", *arguments])
-        return make_cells(tmp_path, axes, False, ablate.equal_compute(axes, tmp_path))
+        return make_cells(tmp_path, axes, False, ablate.equal_compute(axes, begun_runs(tmp_path)))
 
     def begin(found: list[Cell]) -> dict[str, float]:
         for cell in found:
@@ -156,9 +156,9 @@ def test_a_refreshed_checkpoint_counts_for_equal_compute(tmp_path: Path, capsys:
     small = {"image_size": 32, "patch_size": 8, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     transformers.Dinov2Model(transformers.Dinov2Config(**small)).save_pretrained(tmp_path / "dinov2")
     listed = ["preset=smoke", "encoder=vjepa,pretrained", f"encoder.source={tmp_path / 'dinov2'}"]
-    assert ablate.equal_compute(read_axes(listed), tmp_path) == {}  # it is not trained: nothing is to be made equal
+    assert ablate.equal_compute(read_axes(listed), []) == {}  # it is not trained: nothing is to be made equal
     refreshed = read_axes([*listed, "encoder.training_mode=refresh"])
-    _, public = make_cells(tmp_path, refreshed, False, ablate.equal_compute(refreshed, tmp_path))
+    _, public = make_cells(tmp_path, refreshed, False, ablate.equal_compute(refreshed, []))
     assert "steps of encoder=vjepa take" in capsys.readouterr().out
     encoder, sample = prepared(public.config)
     each = flops_per_clip(encoder, lambda: sample) * public.config.pretrain.batch_size / 1e12
