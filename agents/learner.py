@@ -31,6 +31,9 @@ class LearnerConfig:
     """Learning rate of model, values and policy."""
     encoder_lr_scale: float = 0.3
     """Learning rate of the layers from encoder features to z, as a fraction of lr."""
+    trained_encoder_lr_scale: float = 0.3
+    """The same where the agent's losses reach the encoder, and for that encoder: at a high rate they soon make its
+    features the same for all pictures, which are then easy to predict."""
     grad_clip: float = 20.0
     """Greatest norm of a gradient."""
     target_rate: float = 0.01
@@ -63,8 +66,9 @@ class Learner:
         slow = [p for p in model.model_parameters() if id(p) in encoder_ids] + list(encoder_parameters or [])
         fast = [p for p in model.model_parameters() if id(p) not in encoder_ids]
         self._model_parameters = slow + fast
+        scale = config.trained_encoder_lr_scale if encoder_parameters else config.encoder_lr_scale
         self.model_optimizer = torch.optim.Adam(
-            [{"params": slow, "lr": config.lr * config.encoder_lr_scale}, {"params": fast, "lr": config.lr}]
+            [{"params": slow, "lr": config.lr * scale}, {"params": fast, "lr": config.lr}]
         )
         self.policy_optimizer = torch.optim.Adam(model.policy_parameters(), lr=config.lr, eps=1e-5)
         self.value_scale = torch.ones((), device=next(model.parameters()).device)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.base import Encoder, check_frames, check_training_mode
+from encoders.frames import NormalisedFrames, shifted
 from encoders.readout import CompressedReadout, fit_readout
 
 
@@ -19,17 +20,25 @@ class CNNConfig:
     """Frames F stacked into one input."""
     channels: int = 32
     """Channels of every layer."""
+    random_shift: int = 3
+    """Pixels that each clip is moved by while the agent learns from it, at most, up or down and left or right."""
     training_mode: str = "finetune"
     """finetune (the agent's losses reach it), or frozen (it stays as it starts)."""
 
 
-class CNNEncoder(Encoder):
-    """Four convolutions over stacked frames (Hansen et al. 2024, without the random shift)."""
+class CNNEncoder(NormalisedFrames):
+    """Four convolutions over stacked, randomly shifted frames (Hansen et al. 2024).
+
+    Other than there the mean frame is taken off. Where little of a picture moves, an untrained network's features are
+    else nearly the same whatever it shows, and the agent's losses soon make them altogether the same.
+    """
 
     def __init__(self, config: CNNConfig, action_dim: int, state_dim: int):
-        super().__init__()
+        super().__init__(config.image_size)
         check_training_mode(config.training_mode, ("frozen", "finetune"))
-        self.training_mode = config.training_mode
+        if config.random_shift < 0:
+            raise ValueError(f"encoder.random_shift must be 0 or more, got {config.random_shift}.")
+        self.training_mode, self.random_shift = config.training_mode, config.random_shift
         self.clip_frames, self.image_size = config.frames, config.image_size
         width = config.channels
         self.net = nn.Sequential(
@@ -59,7 +68,10 @@ class CNNEncoder(Encoder):
 
     def _map(self, observation: Tensor) -> Tensor:
         check_frames(observation, self.clip_frames, self.image_size, self.image_size)
-        return self.net(observation.flatten(1, 2).float() / 255 - 0.5)
+        clips = self.normalise(observation)
+        if self.training and self.random_shift:
+            clips = shifted(clips, self.random_shift)
+        return self.net(clips.flatten(1, 2))
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encoders.frames import shifted
 from encoders.grounding import covariance_loss, variance_loss
-from encoders.video import Batch, VideoConfig, VideoEncoder, shifted
+from encoders.video import Batch, VideoConfig, VideoEncoder
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from encoders.base import Encoder, check_frames, check_sequences, check_training_mode
+from encoders.base import check_frames, check_sequences, check_training_mode
+from encoders.frames import NormalisedFrames, shifted
 from encoders.grounding import Grounding, GroundingConfig
 from encoders.readout import EmbeddingReadout, fit_readout, make_readout
 from encoders.teacher import follow, teacher_of
@@ -85,7 +85,7 @@ class Batch:
             return self._encoder.teacher(self.clip)
 
 
-class VideoEncoder(Encoder):
+class VideoEncoder(NormalisedFrames):
     """A video transformer with a readout. A subclass adds its `objective`.
 
     Args:
@@ -101,11 +101,8 @@ class VideoEncoder(Encoder):
     needs_embedding = False
     """Whether the objective reads the clip's embedding."""
 
-    mean_frame: Tensor
-    pixel_std: Tensor
-
     def __init__(self, config: VideoConfig, action_dim: int, state_dim: int = 0):
-        super().__init__()
+        super().__init__(config.vit.image_size)
         check_training_mode(config.training_mode, ("frozen", "finetune", "refresh", "cotrain"))
         vit, grounding = config.vit, config.grounding
         if min(config.embedding_dim, config.token_channels) < 1 or config.random_shift < 0:
@@ -143,8 +140,6 @@ class VideoEncoder(Encoder):
         head = self.head or self.readout
         teaches = head if grounding.contrast_coef and isinstance(head, EmbeddingReadout) else None
         self.teacher_head = None if teaches is None else teacher_of(teaches)
-        self.register_buffer("mean_frame", torch.full((3, vit.image_size, vit.image_size), 127.5))
-        self.register_buffer("pixel_std", torch.tensor(64.0))
 
     # ---- features ----
 
@@ -171,29 +166,10 @@ class VideoEncoder(Encoder):
         assert isinstance(head, EmbeddingReadout)
         return head.embedding(tokens)
 
-    def normalise(self, frames: Tensor) -> Tensor:
-        """uint8 frames (..., 3, H, W) to float: the mean frame of the rollouts taken off, unit variance.
-
-        What never moves becomes zero, so that neither masks nor features are spent on it.
-        """
-        return (frames.float() - self.mean_frame) / self.pixel_std
-
     def _check(self, frames: Tensor, count: int) -> None:
         check_frames(frames, count, self.config.vit.image_size, self.config.vit.image_size)
 
     # ---- what is fitted to rollouts ----
-
-    def fit(self, frames: Tensor, reward: Tensor) -> None:
-        """Sets mean frame and scale of the pixels, and the targets of grounding.
-
-        Args:
-            frames: pairs of successive frames, uint8 (N, 2, 3, H, W).
-            reward: rewards (N,).
-        """
-        flat = frames[:, 1].float()
-        self.mean_frame.copy_(flat.mean(0))
-        self.pixel_std.copy_((flat - self.mean_frame).std().clamp(min=1.0))
-        self.fit_targets(frames, reward)
 
     def fit_targets(self, frames: Tensor, reward: Tensor) -> None:
         """Sets the targets of grounding alone, which the features do not depend on."""
@@ -203,11 +179,6 @@ class VideoEncoder(Encoder):
     def fit_readout(self, clips: Tensor) -> None:
         """Fits the readout to the tokens of clips, uint8 (N, F, 3, H, W)."""
         fit_readout(self.readout, self.tokens, clips)
-
-    def fit_like(self, other: "VideoEncoder") -> None:
-        """Takes over another encoder's mean frame and scale of the pixels."""
-        self.mean_frame.copy_(other.mean_frame)
-        self.pixel_std.copy_(other.pixel_std)
 
     # ---- objective ----
 
@@ -259,18 +230,6 @@ class VideoEncoder(Encoder):
             follow(self.teacher, self.vit, keep)
         if self.teacher_head is not None:
             follow(self.teacher_head, self.head or self.readout, keep)
-
-
-def shifted(clip: Tensor, most: int) -> Tensor:
-    """Each clip (B, F, 3, H, W) moved by up to `most` pixels in height and width; its edges are repeated."""
-    batch, frames, _, height, width = clip.shape
-    padded = F.pad(clip.flatten(0, 1), (most,) * 4, mode="replicate").unflatten(0, (batch, frames))
-    top, left = torch.randint(2 * most + 1, (2, batch, 1), device=clip.device)  # (B, 1) each
-    rows = top + torch.arange(height, device=clip.device)  # (B, H)
-    columns = left + torch.arange(width, device=clip.device)  # (B, W)
-    index = torch.arange(batch, device=clip.device)[:, None, None]
-    picked = padded.movedim(2, -1).movedim(1, 3)[index, rows[:, :, None], columns[:, None]]  # (B, H, W, F, 3)
-    return picked.movedim(3, 1).movedim(4, 2)
 
 
 @dataclass(frozen=True)

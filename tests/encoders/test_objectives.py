@@ -9,12 +9,13 @@ from scipy import integrate
 from torch.nn import functional as F
 
 from encoders import ENCODERS, PixelsConfig, make_encoder
+from encoders.frames import shifted
 from encoders.grounding import GroundingConfig
 from encoders.lejepa import epps_pulley, sigreg
 from encoders.pretrain import PretrainConfig, Pretrainer
 from encoders.probe import ProbeConfig, linear_probe
 from encoders.readout import READOUTS
-from encoders.video import Batch, VideoEncoder, shifted
+from encoders.video import Batch, VideoEncoder
 from encoders.videomae import patches
 from encoders.vit import ViTConfig
 

@@ -299,7 +299,7 @@ def test_encoders_are_made_from_their_configs():
         make_encoder(RandomConfig(**SMALL, training_mode="refresh"), 1, 5)
     with pytest.raises(ValueError, match="training_mode=refersh: expected one of frozen, finetune, refresh, cotrain"):
         small_encoder(training_mode="refersh")
-    cnn = make_encoder(CNNConfig(image_size=48, frames=2), 1, 5)
+    cnn = make_encoder(CNNConfig(image_size=48, frames=2), 1, 5).eval()
     pixels = torch.randint(256, (2, 2, 3, 48, 48), dtype=torch.uint8)
     assert cnn(pixels).shape == (2, cnn.feature_dim) and cnn.trained_by_agent
     tokens = cnn.tokens(pixels)
