@@ -191,6 +191,17 @@ def test_the_gradient_reaches_a_cotrained_encoder():
     assert not torch.equal(outer.weight, before)
 
 
+@pytest.mark.parametrize(("trained", "rate"), [(False, 2e-4), (True, 5e-5)])
+def test_the_first_layers_learn_slower_where_the_encoder_learns(trained, rate):
+    outer = torch.nn.Linear(6, 4)
+    config = MPCConfig(planner=PLANNER, lr=1e-3, encoder_lr_scale=0.2, trained_encoder_lr_scale=0.05)
+    learner = MPCAgent(config, LatentModel(TINY, 4, 1), 0.9, list(outer.parameters()) if trained else None)
+    rates = {id(p): group["lr"] for group in learner.model_optimizer.param_groups for p in group["params"]}
+    first = [*learner.model._encoder.parameters(), *(outer.parameters() if trained else ())]
+    assert [rates.pop(id(p)) for p in first] == pytest.approx([rate] * len(first))
+    assert set(rates.values()) == {1e-3} and len(rates) + len(first) == len(learner._model_parameters)
+
+
 @pytest.mark.parametrize("kind", ["mpc", "actor_critic"])
 def test_a_restored_agent_goes_on_alike(kind):
     one, two = agent(kind), agent(kind)
