@@ -154,6 +154,7 @@ class Learner:
             "reward_loss": reward_loss.detach(),
             "value_loss": value_loss.detach(),
             "model_grad_norm": grad_norm.detach(),
+            "latent_std": zs[0].detach().std(0, correction=0).mean(),  # over the batch: near 0 is collapse
         }
 
     def _td_target(self, z: Tensor, reward: Tensor, not_terminated: Tensor) -> Tensor:
