@@ -29,8 +29,8 @@ class CNNConfig:
 class CNNEncoder(NormalisedFrames):
     """Four convolutions over stacked, randomly shifted frames (Hansen et al. 2024).
 
-    Unlike there, the mean frame is taken off. Otherwise, where little of a picture moves, an untrained network's features
-    are nearly the same whatever it shows, and the agent's losses soon make them altogether the same.
+    Unlike there, the mean frame is taken off. Otherwise, where little of a picture moves, an untrained network's
+    features are nearly the same whatever it shows, and the agent's losses soon make them altogether the same.
     """
 
     def __init__(self, config: CNNConfig, action_dim: int, state_dim: int):
