@@ -94,7 +94,7 @@ class Trainer:
         self.encoder_id = self.encoder.identity()
         self._last_saved = time.monotonic()
         self._running: tuple[str, float] | None = None
-        self._warned = False
+        self._named_collapse = False
         self.interrupts = Interrupts()
 
     # ---- stages ----
@@ -228,9 +228,9 @@ class Trainer:
 
     def _watch_latents(self, std: float) -> None:
         """Says once that the agent's latents no longer tell observations apart."""
-        if std >= _LEAST_LATENT_STD or self._warned:
+        if std >= _LEAST_LATENT_STD or self._named_collapse:
             return
-        self._warned = True
+        self._named_collapse = True
         rate = "agent.trained_encoder_lr_scale" if self.encoder.trained_by_agent else "agent.encoder_lr_scale"
         warnings.warn(
             f"After {self.updates:,} updates the latents are nearly the same whatever the agent sees: their standard "
