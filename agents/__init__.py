@@ -1,8 +1,8 @@
 """Agents: replay, learning, planning and the training loop."""
 
-from agents.actor_critic import ActorCriticAgent, ActorCriticConfig
-from agents.learner import Learner
-from agents.mpc import MPCAgent, MPCConfig
+from mindreel.agents.actor_critic import ActorCriticAgent, ActorCriticConfig
+from mindreel.agents.learner import Learner
+from mindreel.agents.mpc import MPCAgent, MPCConfig
 
 AGENTS: dict[str, tuple[type, type[Learner]]] = {
     "mpc": (MPCConfig, MPCAgent),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.learner import Learner, LearnerConfig
+from mindreel.agents.learner import Learner, LearnerConfig
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchrl.data import Bounded
 from torchrl.envs import EnvBase
 
-from agents.replay import Replay
+from mindreel.agents.replay import Replay
 
 _UNLIMITED = 1e10  # MuJoCo's largest number, which dm_control gives as the bound of what has none
 

@@ -4,7 +4,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from agents.collector import Collector
+from mindreel.agents.collector import Collector
 
 _FIT_ROWS = 4096  # random rows of replay that an encoder is fitted to
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from world_model.latent_model import LatentModel
+from mindreel.world_model.latent_model import LatentModel
 
 
 @dataclass(frozen=True)

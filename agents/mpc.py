@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from agents.learner import Learner, LearnerConfig
-from agents.planner import Planner, PlannerConfig
-from world_model.latent_model import LatentModel
+from mindreel.agents.learner import Learner, LearnerConfig
+from mindreel.agents.planner import Planner, PlannerConfig
+from mindreel.world_model.latent_model import LatentModel
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from world_model.latent_model import LatentModel
+from mindreel.world_model.latent_model import LatentModel
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from agents.checkpoint import fitting, load_checkpoint, save_checkpoint
-from agents.collector import Collector
-from agents.encoder_training import EncoderTraining
-from agents.interrupts import Interrupts
-from agents.learner import Learner
-from agents.replay import Replay
+from mindreel.agents.checkpoint import fitting, load_checkpoint, save_checkpoint
+from mindreel.agents.collector import Collector
+from mindreel.agents.encoder_training import EncoderTraining
+from mindreel.agents.interrupts import Interrupts
+from mindreel.agents.learner import Learner
+from mindreel.agents.replay import Replay
 
 _LEAST_LATENT_STD = 0.01  # over a batch; 0.05 to 0.16 in runs that learn, 0.0003 to 0.005 in those that collapsed
 

@@ -1,15 +1,15 @@
 """Encoders: observations to the features that an agent learns from."""
 
-from encoders.base import Encoder
-from encoders.baselines import CNNConfig, CNNEncoder, PixelsConfig, PixelsEncoder, StateConfig, StateEncoder
-from encoders.internvideo import InternVideo, InternVideoConfig
-from encoders.internvideo2 import InternVideo2, InternVideo2Config
-from encoders.lejepa import LeJEPA, LeJEPAConfig
-from encoders.pretrained import Pretrained, PretrainedConfig
-from encoders.vicreg import VICReg, VICRegConfig
-from encoders.video import RandomConfig, RandomEncoder
-from encoders.videomae import VideoMAE, VideoMAEConfig
-from encoders.vjepa import VJEPA, VJEPAConfig
+from mindreel.encoders.baselines import CNNConfig, CNNEncoder, PixelsConfig, PixelsEncoder, StateConfig, StateEncoder
+from mindreel.encoders.encoder import Encoder
+from mindreel.encoders.objectives.internvideo import InternVideo, InternVideoConfig
+from mindreel.encoders.objectives.internvideo2 import InternVideo2, InternVideo2Config
+from mindreel.encoders.objectives.lejepa import LeJEPA, LeJEPAConfig
+from mindreel.encoders.objectives.vicreg import VICReg, VICRegConfig
+from mindreel.encoders.objectives.video_encoder import RandomConfig, RandomEncoder
+from mindreel.encoders.objectives.videomae import VideoMAE, VideoMAEConfig
+from mindreel.encoders.objectives.vjepa import VJEPA, VJEPAConfig
+from mindreel.encoders.public.public_encoder import Pretrained, PretrainedConfig
 
 ENCODERS: dict[str, tuple[type, type[Encoder]]] = {
     "vjepa": (VJEPAConfig, VJEPA),

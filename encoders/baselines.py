@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.base import Encoder, check_frames, check_training_mode
-from encoders.frames import NormalisedFrames, shifted
-from encoders.readout import CompressedReadout, fit_readout
+from mindreel.encoders.backbone.frames import NormalisedFrames, shifted
+from mindreel.encoders.backbone.readout import CompressedReadout, fit_readout
+from mindreel.encoders.encoder import Encoder, check_frames, check_training_mode
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """Worlds: batches of simulated environments on one device, tensors in and tensors out."""
 
-from envs.cameras import RenderConfig
-from envs.make import Backend, make_env, make_task
-from envs.randomize import RandomizeConfig
-from envs.registration import register_tasks
-from envs.tasks import TASKS, Task
-from envs.warp_env import WarpEnv
-from envs.warp_sim import WarpSim
-from envs.worlds import Worlds
+from mindreel.envs.make import Backend, make_env, make_task
+from mindreel.envs.tasks import TASKS, Task
+from mindreel.envs.warp.cameras import RenderConfig
+from mindreel.envs.warp.env import WarpEnv
+from mindreel.envs.warp.randomize import RandomizeConfig
+from mindreel.envs.warp.simulation import WarpSim
+from mindreel.envs.worlds import Worlds
 
 __all__ = [
     "TASKS",
@@ -21,5 +20,3 @@ __all__ = [
     "make_env",
     "make_task",
 ]
-
-register_tasks()

@@ -6,15 +6,15 @@ from typing import Literal, get_args
 
 import torch
 
-from envs.cameras import RenderConfig
-from envs.devices import resolve_device
-from envs.host_env import HostEnv
-from envs.randomize import RandomizeConfig
-from envs.split_env import SplitEnv
-from envs.tasks import TASKS, Task
-from envs.user_task import load_task
-from envs.warp_env import WarpEnv
-from envs.worlds import Worlds, check_counts, check_workers
+from mindreel.envs.backends.host_env import HostEnv
+from mindreel.envs.tasks import TASKS, Task
+from mindreel.envs.tasks.user_task import load_task
+from mindreel.envs.warp.cameras import RenderConfig
+from mindreel.envs.warp.env import WarpEnv
+from mindreel.envs.warp.graphs import resolve_device
+from mindreel.envs.warp.randomize import RandomizeConfig
+from mindreel.envs.warp.sharded_env import SplitEnv
+from mindreel.envs.worlds import Worlds, check_counts, check_workers
 
 Backend = Literal["warp", "dm_control", "gym"]
 
@@ -151,12 +151,12 @@ def _warp_env(task: str, **settings) -> WarpEnv:
 
 
 def _dm_control_player(*arguments):
-    from envs.dm_control import DMControlPlayer
+    from mindreel.envs.backends.dm_control import DMControlPlayer
 
     return DMControlPlayer(*arguments)
 
 
 def _gym_player(*arguments):
-    from envs.gym import GymPlayer
+    from mindreel.envs.backends.gymnasium_worlds import GymPlayer
 
     return GymPlayer(*arguments)

@@ -7,7 +7,7 @@ from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Bounded, Composite, UnboundedContinuous
 from torchrl.envs import EnvBase
 
-from envs.devices import Question
+from mindreel.envs.warp.graphs import Question
 
 OBSERVATIONS = ("pixels", "state", "depth", "segmentation", "behaviour")
 ENDLESS = 1000

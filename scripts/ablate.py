@@ -14,21 +14,19 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-import cli
-
-from assemble import GROUPS, RunConfig, TrainConfig, choice
-from cells import Axes, Cell, begun_runs, combinations, confined, make_cells, read_axes
-from compute import pretraining_tflop
-from encoders import has_objective
-from launch import ClusterConfig, check_cluster, run_here, run_on_cluster
-from rows import check_out, print_table, write_rows
-from viz.ablation import write_ablation
-from viz.grid import grid_rows, read_grid
+from mindreel import cli
+from mindreel.run_config import GROUPS, RunConfig
+from mindreel.sweep.equal_compute import equal_compute
+from mindreel.sweep.grid import Axes, Cell, begun_runs, combinations, confined, make_cells, read_axes
+from mindreel.sweep.launch import ClusterConfig, check_cluster, run_here, run_on_cluster
+from mindreel.tables import check_out, print_table, write_rows
+from mindreel.viz.sweep.page import write_ablation
+from mindreel.viz.sweep.runs import grid_rows, read_grid
 
 
 @dataclass(frozen=True)
@@ -102,45 +100,6 @@ def _of_training(axes: Axes) -> Axes:
         if len(axes[key]) > 1 and key.partition(".")[0] in (*_OWN, "device", "preset"):
             raise ValueError(f"{key} holds for all runs: give it one value")
     return {key: texts for key, texts in axes.items() if key.partition(".")[0] not in _OWN}
-
-
-def equal_compute(axes: Axes, kept: Sequence[TrainConfig]) -> dict[str, str]:
-    """The argument that gives encoders as many operations as the one that takes `pretrain.steps`, by encoder.
-
-    That is the one that the grid began with, or the first that is listed. Nothing is to be made equal where only one
-    encoder is pretrained, or a field sets the compute.
-
-    Args:
-        axes: fields of scripts/train.py.
-        kept: configs of the runs that the grid's folder holds and that stay.
-    """
-    if any(len(axes[key]) > 1 for key in axes if key.startswith("pretrain.")):
-        return {}
-    listed: dict[str, TrainConfig] = {}
-    for text in axes.get("encoder", ("",)):
-        config = cli.compose(TrainConfig, GROUPS, next(one for one in combinations(axes) if not text or text in one))
-        if has_objective(config.encoder):
-            listed[choice(config, "encoder")] = config
-    pretrains = [config.pretrain for config in listed.values()]
-    if not pretrains or pretrains[0].tflop or not pretrains[0].steps:
-        return {}
-    begun = [one for one in kept if has_objective(one.encoder)]
-    begun = [one for one in begun if replace(one.pretrain, tflop=0.0) == pretrains[0]]
-    leading = {choice(one, "encoder"): one for one in begun if not one.pretrain.tflop}
-    tflops = [one.pretrain.tflop for one in begun if one.pretrain.tflop]
-    if tflops:
-        tflop, like = tflops[0], "what the grid began with"
-    elif len(leading | listed) > 1:
-        named, first = next(iter((leading or listed).items()))
-        leading[named] = first
-        tflop = float(f"{pretraining_tflop(first):.3g}")
-        like = f"what {first.pretrain.steps} steps of encoder={named} take"
-    else:
-        return {}
-    given = {name: f"pretrain.tflop={tflop:g}" for name in listed if name not in leading}
-    if given:
-        print(f"Equal compute: pretrain.tflop={tflop:g} for {', '.join(given)}, {like}.")
-    return given
 
 
 def _launch(config: AblateConfig, folder: Path, cells: Sequence[Cell]) -> None:

@@ -7,19 +7,19 @@ python scripts/benchmark.py encoder encoder.vit.dim=384 encoder.vit.depth=12 dev
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import cli
-
 import torch
 
-from assemble import GROUPS, RunConfig
-from benchmark_agent import agent_rows
-from benchmark_encoder import encoder_rows
-from benchmark_env import env_rows
-from finish import hardware
-from rows import check_out, print_table, write_rows
+from mindreel import cli
+from mindreel.benchmarks.agent import agent_rows
+from mindreel.benchmarks.encoder import encoder_rows
+from mindreel.benchmarks.worlds import env_rows
+from mindreel.run_config import GROUPS, RunConfig
+from mindreel.runs.provenance import hardware
+from mindreel.tables import check_out, print_table, write_rows
 
 _COLUMNS = {
     "env": ("backend", "what", "worlds", "frames_per_s", "memory_mb"),
@@ -70,6 +70,11 @@ def _with_subcommand(arguments: list[str]) -> list[str]:
     return arguments
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command line and runs."""
     torch.set_float32_matmul_precision("high")
-    cli.main(run, BenchmarkConfig, GROUPS, base="run", argv=_with_subcommand(sys.argv[1:]))
+    cli.main(run, BenchmarkConfig, GROUPS, base="run", argv=_with_subcommand(list(arguments)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

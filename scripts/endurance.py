@@ -9,16 +9,16 @@ beside them. Exits 0 only if they do in every task, and no world ever shows a nu
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cli
-
 import torch
 
-from envs import TASKS, WarpEnv, make_env, make_task
-from rows import check_out, print_table, with_list, write_rows
-from run_folder import stage_bar
+from mindreel import cli
+from mindreel.envs import TASKS, WarpEnv, make_env, make_task
+from mindreel.runs.metrics import stage_bar
+from mindreel.tables import check_out, print_table, with_list, write_rows
 
 _COLUMNS = {
     "task": "task",
@@ -120,5 +120,10 @@ def _hostile(generator: torch.Generator, num_envs: int, action_dim: int) -> torc
     return torch.where(kind == 0, action, beyond)
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command line and runs."""
+    cli.main(run, EnduranceConfig, argv=with_list(arguments))
+
+
 if __name__ == "__main__":
-    cli.main(run, EnduranceConfig, argv=with_list(sys.argv[1:]))
+    main(sys.argv[1:])

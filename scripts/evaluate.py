@@ -8,20 +8,22 @@ An agent of either kind acts through any run's latent model: agent=mpc plans wit
 follows its policy. Fields not given are those of the run.
 """
 
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import cli
 
 import numpy as np
 import torch
 
-from assemble import GROUPS, Parts, RunConfig, checkpoint_of, choice, load_parts
-from rows import check_out, write_rows
-from run_folder import progress_bar
-from scoring import EVALUATION_SEED, decisions_per_second, interval, play, print_scores, score_labels
-from viz.video import write_mp4
+from mindreel import cli
+from mindreel.assembly import Parts, checkpoint_of, load_parts
+from mindreel.run_config import GROUPS, RunConfig, choice
+from mindreel.runs.evaluation import EVALUATION_SEED, decisions_per_second, interval, play, print_scores, score_labels
+from mindreel.runs.metrics import progress_bar
+from mindreel.tables import check_out, write_rows
+from mindreel.viz.video import write_mp4
 
 
 @dataclass(frozen=True)
@@ -89,5 +91,10 @@ def _row(config: EvaluateConfig, how: str, result: dict, seconds: float) -> dict
     }
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command line and runs."""
+    cli.main(run, EvaluateConfig, GROUPS, base="run", argv=arguments)
+
+
 if __name__ == "__main__":
-    cli.main(run, EvaluateConfig, GROUPS, base="run")
+    main(sys.argv[1:])

@@ -7,19 +7,19 @@ Only an encoder pretrained with encoder.vit.stem=linear encoder.vit.positions=ro
 with encoder=pretrained encoder.source=FOLDER, or with any tool that reads transformers.
 """
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cli
-
 import torch
 
-import composing
-from encoders.export import push_to_hub, save_pretrained
-from encoders.video import VideoEncoder
-from other_runs import encoder_of
+from mindreel import cli
+from mindreel.cli import composing
+from mindreel.encoders.objectives.video_encoder import VideoEncoder
+from mindreel.encoders.public.transformers_format import push_to_hub, save_pretrained
+from mindreel.transfer import encoder_of
 
 
 @dataclass(frozen=True)
@@ -59,5 +59,10 @@ def _rollouts(facts: Mapping[str, Any]) -> str:
     return f"rollouts of {facts['task']} (DM Control's tasks on MuJoCo Warp), action repeat {repeat}"
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command line and runs."""
+    cli.main(run, ExportConfig, argv=arguments)
+
+
 if __name__ == "__main__":
-    cli.main(run, ExportConfig)
+    main(sys.argv[1:])

@@ -17,13 +17,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import cli
-
 import numpy as np
 from PIL import Image, ImageDraw
 
-from rows import check_out, print_table, with_list, write_rows
-from run_folder import stage_bar
+from mindreel import cli
+from mindreel.runs.metrics import stage_bar
+from mindreel.tables import check_out, print_table, with_list, write_rows
 
 _COLUMNS = {
     "task": "task",
@@ -106,7 +105,7 @@ def run(config: ParityConfig) -> None:
 
 def _compared(config: ParityConfig, tasks: Sequence[str]) -> Iterator[tuple[dict[str, Any], Any]]:
     """Row and pictures of each task, in order."""
-    from envs.parity import Sizes, compare  # here: importing dm_control takes seconds
+    from mindreel.envs.checks.parity import Sizes, compare  # here: importing dm_control takes seconds
 
     sizes = Sizes(config.states, config.resets, config.pictures)
     if config.jobs == 1:
@@ -118,7 +117,7 @@ def _compared(config: ParityConfig, tasks: Sequence[str]) -> Iterator[tuple[dict
 
 
 def _tasks(names: Sequence[str]) -> list[str]:
-    from envs.parity import ALL_TASKS
+    from mindreel.envs.checks.parity import ALL_TASKS
 
     for name in names:
         if name not in ALL_TASKS:
@@ -181,5 +180,10 @@ def write_sheet(file: Path, drawn: Mapping[str, tuple[np.ndarray, np.ndarray | N
     print(f"Pictures: {file}")
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command line and runs."""
+    cli.main(run, ParityConfig, argv=with_list(arguments))
+
+
 if __name__ == "__main__":
-    cli.main(run, ParityConfig, argv=with_list(sys.argv[1:]))
+    main(sys.argv[1:])

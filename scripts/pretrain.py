@@ -12,21 +12,22 @@ holds a checkpoint from which `python scripts/train.py resume=FOLDER` trains an 
 """
 
 import os
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import cli
 
 import torch
 
-import assemble
-from assemble import GROUPS, TrainConfig, choice
-from encoders import has_objective
-from encoders.clips import ClipConfig
-from pretraining import Memory, goes_on, pretrain_on_data, print_throughput, write_summary
-from probing import print_probes, probe_table
-from rows import check_out, write_rows
-from run_folder import MetricsLog, find_run, progress_bar, start_run, tell_how_to_go_on
+from mindreel import assembly, cli
+from mindreel.encoders import has_objective
+from mindreel.encoders.data.clips import ClipConfig
+from mindreel.pretraining.on_data import Memory, goes_on, pretrain_on_data, print_throughput, write_summary
+from mindreel.probing.run_tables import print_probes, probe_table
+from mindreel.run_config import GROUPS, TrainConfig, choice
+from mindreel.runs.folder import find_run, start_run, tell_how_to_go_on
+from mindreel.runs.metrics import MetricsLog, progress_bar
+from mindreel.tables import check_out, write_rows
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,16 @@ def _on_rollouts(config: PretrainRunConfig) -> list[dict]:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("Several processes share recordings, not worlds: give data=, such as a run to learn from.")
     folder = find_run(config, "pretrain")
-    parts = assemble.build(config)
+    parts = assembly.build(config)
     assert parts.pretrainer is not None
-    assemble.prepare(config, parts)
+    assembly.prepare(config, parts)
     # Without `data` and `clips` the config is one that train.py reads, to go on from here.
     left_out = ("out", "data", "clips")
     start_run(folder, config, leave_out=left_out)
     print(f"{config.task} on {parts.env.device}, into {folder}/")
     log = MetricsLog(folder)
     checkpoint = folder / "checkpoints" / "last.pt"
-    trainer = assemble.build_trainer(config, parts, log, progress_bar, checkpoint, log_state=log.lines)
+    trainer = assembly.build_trainer(config, parts, log, progress_bar, checkpoint, log_state=log.lines)
     parts.pretrainer.watch = Memory(parts.encoder, trainer.replay, config.seed)
     try:
         if config.resume:
@@ -99,6 +100,11 @@ def _on_rollouts(config: PretrainRunConfig) -> list[dict]:
     return probes
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command line and runs."""
     torch.set_float32_matmul_precision("high")
-    cli.main(run, PretrainRunConfig, GROUPS, base="resume")
+    cli.main(run, PretrainRunConfig, GROUPS, base="resume", argv=arguments)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -22,20 +22,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import cli
-
 import torch
 
-from agents.checkpoint import fitting
-from agents.replay import Replay
-from assemble import GROUPS, checkpoint_of, choice, load_parts
-from cells import Axes, combinations, read_axes
-from comparing import CompareConfig, compare
-from encoders.vjepa import VJEPAConfig
-from other_runs import encoder_config
-from probing import over_seeds, over_tasks, print_comparison, print_probes, probe_table
-from rows import check_out, write_rows
-from viz.probes import write_probes
+from mindreel import cli
+from mindreel.agents.checkpoint import fitting
+from mindreel.agents.replay import Replay
+from mindreel.assembly import checkpoint_of, load_parts
+from mindreel.encoders.objectives.vjepa import VJEPAConfig
+from mindreel.probing.comparison import CompareConfig, compare
+from mindreel.probing.run_tables import over_seeds, over_tasks, print_comparison, print_probes, probe_table
+from mindreel.run_config import GROUPS, choice
+from mindreel.sweep.grid import Axes, combinations, read_axes
+from mindreel.tables import check_out, write_rows
+from mindreel.transfer import encoder_config
+from mindreel.viz.probe_page import write_probes
 
 
 def run(config: CompareConfig, axes: Axes) -> None:

@@ -6,17 +6,16 @@
 The agent is that of the run, if one is named; else one learns the task from the simulator's state first.
 """
 
-from dataclasses import dataclass, field, replace
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import cli
-
-import corpus
-from assemble import GROUPS, RunConfig, checkpoint_of
-from corpus import RolloutConfig, Rollouts
-from experts import Policies, policies_of_run, trained_policies
-from rows import check_out, print_table
-from run_folder import stage_bar
+from mindreel import cli
+from mindreel.rollouts.collecting import make_rollouts
+from mindreel.rollouts.dataset import RolloutConfig
+from mindreel.run_config import GROUPS, RunConfig
+from mindreel.tables import check_out
 
 
 @dataclass(frozen=True)
@@ -38,25 +37,10 @@ def run(config: RolloutsConfig) -> None:
     make_rollouts(config, config.rollouts, path)
 
 
-def make_rollouts(config: RunConfig, rollouts: RolloutConfig, path: Path) -> Rollouts:
-    """The rollouts in the file `path`, made now if there are none yet."""
-    if path.is_file():
-        return Rollouts.load(path)
-    if rollouts.seed is not None:
-        config = replace(config, seed=rollouts.seed)
-    policies: Policies = {}
-    if config.run:
-        policies = policies_of_run(config, checkpoint_of(config.run))
-    elif {"medium", "expert"} & set(rollouts.policies):
-        policies = trained_policies(config, rollouts, path.with_suffix(""))
-    with stage_bar("rollouts", len(rollouts.policies) * rollouts.decisions) as bar:
-        made = corpus.collect(config, rollouts, policies, bar.update)
-    made.save(path)
-    print(f"\n{config.task}: {len(made)} episodes of {made.steps} decisions, in {path}")
-    pairs = zip(made.facts.policies, made.facts.returns, strict=True)
-    print_table([{"policy": name, "return": mean} for name, mean in pairs], {"policy": "policy", "return": "return"})
-    return made
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command line and runs."""
+    cli.main(run, RolloutsConfig, GROUPS, base="run", argv=arguments)
 
 
 if __name__ == "__main__":
-    cli.main(run, RolloutsConfig, GROUPS, base="run")
+    main(sys.argv[1:])

@@ -5,18 +5,19 @@ python scripts/train.py task=walker-walk device=cuda
 python scripts/train.py resume=runs/demo
 """
 
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-
-import cli
 
 import torch
 
-import assemble
-import finish
-from assemble import GROUPS, TrainConfig
-from run_folder import MetricsLog, find_run, progress_bar, start_run, tell_how_to_go_on
-from scoring import evaluator
+from mindreel import assembly, cli
+from mindreel.run_config import GROUPS, TrainConfig
+from mindreel.runs.artifacts import write_artifacts
+from mindreel.runs.evaluation import evaluator
+from mindreel.runs.folder import find_run, start_run, tell_how_to_go_on
+from mindreel.runs.metrics import MetricsLog, progress_bar
 
 
 def run(config: TrainConfig) -> None:
@@ -25,12 +26,12 @@ def run(config: TrainConfig) -> None:
     device = cli.check_device(config.device)
     folder = find_run(config)
     print(f"{config.task} on {device}, into {folder}/")
-    parts = assemble.build(config)
-    assemble.prepare(config, parts)
+    parts = assembly.build(config)
+    assembly.prepare(config, parts)
     start_run(folder, config)
     log = MetricsLog(folder)
     checkpoint = folder / "checkpoints" / "last.pt"
-    trainer = assemble.build_trainer(
+    trainer = assembly.build_trainer(
         config, parts, log, progress_bar, checkpoint, evaluate=evaluator(config, parts), log_state=log.lines
     )
     try:
@@ -44,9 +45,14 @@ def run(config: TrainConfig) -> None:
         raise
     finally:
         log.close()
-    finish.finish(config, parts, trainer, Path(folder))
+    write_artifacts(config, parts, trainer, Path(folder))
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command line and runs."""
+    torch.set_float32_matmul_precision("high")
+    cli.main(run, TrainConfig, GROUPS, base="resume", argv=arguments)
 
 
 if __name__ == "__main__":
-    torch.set_float32_matmul_precision("high")
-    cli.main(run, TrainConfig, GROUPS, base="resume")
+    main(sys.argv[1:])

@@ -18,9 +18,6 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as under `make test &`:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
-# Scripts are run by path, which puts their folder first; tests of what they share do the same. It
-# goes last here, so that no script's name hides a library's.
-sys.path.append(str(ROOT / "scripts"))
 
 
 @pytest.fixture(autouse=True)

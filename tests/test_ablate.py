@@ -15,13 +15,13 @@ import pytest
 import torch
 import transformers
 
-import ablate
-import composing
-import launch
-from assemble import TrainConfig, choice
-from cells import Cell, _assigned, begun_runs, combinations, make_cells, read_axes
-from compute import prepared
-from encoders.pretrain import Pretrainer, flops_per_clip
+from mindreel.cli import composing
+from mindreel.encoders.pretrainer import Pretrainer, flops_per_clip
+from mindreel.pretraining.compute import prepared
+from mindreel.run_config import TrainConfig, choice
+from mindreel.scripts import ablate
+from mindreel.sweep import launch
+from mindreel.sweep.grid import Cell, _assigned, begun_runs, combinations, make_cells, read_axes
 
 ROOT = Path(__file__).parents[1]
 # Every stage, and as little of each as there can be.

@@ -3,21 +3,20 @@
 import time
 from pathlib import Path
 
-import cli
-
 import pytest
 import torch
 from dm_control.suite import pendulum as reference
 
-import benchmark_env
-from agents.checkpoint import save_checkpoint
-from assemble import GROUPS, RunConfig
-from benchmark_encoder import encoder_rows
-from benchmark_env import env_rows, estimate, whole_episode
-from encoders import make_encoder
-from envs import TASKS
-from envs.dm_control import DMControlEnv
-from envs.tasks.pendulum import Pendulum
+from mindreel import cli
+from mindreel.agents.checkpoint import save_checkpoint
+from mindreel.benchmarks import worlds as benchmark_env
+from mindreel.benchmarks.encoder import encoder_rows
+from mindreel.benchmarks.worlds import env_rows, estimate, whole_episode
+from mindreel.encoders import make_encoder
+from mindreel.envs import TASKS
+from mindreel.envs.backends.dm_control import DMControlEnv
+from mindreel.envs.tasks.pendulum import Pendulum
+from mindreel.run_config import GROUPS, RunConfig
 
 pytestmark = pytest.mark.timeout(600)  # the first of them may have to compile kernels
 

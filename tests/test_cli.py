@@ -8,11 +8,10 @@ from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cli
-
 import pytest
 
-import schema
+from mindreel import cli
+from mindreel.cli import schema
 
 
 @dataclass(frozen=True)
@@ -301,7 +300,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cli
+from mindreel import cli
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from endurance import EnduranceConfig, endure
-from envs import TASKS, WarpEnv
-from rows import with_list
+from mindreel.envs import TASKS, WarpEnv
+from mindreel.scripts.endurance import EnduranceConfig, endure
+from mindreel.tables import with_list
 
 pytestmark = pytest.mark.timeout(600)  # the first of them may have to compile kernels
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from envs import TASKS, parity
-from envs.tasks.pendulum import Pendulum
+from mindreel.envs import TASKS
+from mindreel.envs.checks import parity
+from mindreel.envs.tasks.pendulum import Pendulum
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -17,14 +17,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from agents.checkpoint import load_checkpoint
-from assemble import EnvConfig, RunConfig, TrainConfig, check_picture_size
-from benchmark_encoder import encoder_rows
-from encoders import CNNConfig, PretrainedConfig, StateConfig, make_encoder
-from encoders.pretrain import PretrainConfig
-from envs import RenderConfig
-from other_runs import encoder_of
-from run_folder import tell_how_to_go_on
+from mindreel.agents.checkpoint import load_checkpoint
+from mindreel.benchmarks.encoder import encoder_rows
+from mindreel.encoders import CNNConfig, PretrainedConfig, StateConfig, make_encoder
+from mindreel.encoders.pretrainer import PretrainConfig
+from mindreel.envs import RenderConfig
+from mindreel.run_config import EnvConfig, RunConfig, TrainConfig, check_picture_size
+from mindreel.runs.folder import tell_how_to_go_on
+from mindreel.transfer import encoder_of
 
 pytestmark = pytest.mark.timeout(600)
 

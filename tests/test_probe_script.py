@@ -4,23 +4,21 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import cli
-
 import pytest
 import torch
 
-import assemble
-import comparing
-from agents.checkpoint import load_checkpoint, save_checkpoint
-from assemble import GROUPS, RunConfig
-from comparing import CompareConfig
-from corpus import Rollouts
-from encoders import CNNConfig, CNNEncoder, PixelsConfig, make_encoder
-from other_runs import teacher_from
-from probing import over_seeds, over_tasks, print_comparison, probe_table
-from subject import Subject
-from suites import SUITES
-from viz.probes import write_probes
+from mindreel import assembly, cli
+from mindreel.agents.checkpoint import load_checkpoint, save_checkpoint
+from mindreel.encoders import CNNConfig, CNNEncoder, PixelsConfig, make_encoder
+from mindreel.probing import comparison as comparing
+from mindreel.probing.comparison import CompareConfig
+from mindreel.probing.probe_data import Subject
+from mindreel.probing.run_tables import over_seeds, over_tasks, print_comparison, probe_table
+from mindreel.probing.suites import SUITES
+from mindreel.rollouts.dataset import Rollouts
+from mindreel.run_config import GROUPS, RunConfig
+from mindreel.transfer import teacher_from
+from mindreel.viz.probe_page import write_probes
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -47,8 +45,8 @@ FEWEST = ("rollouts.policies=[noise]", "rollouts.episodes=2", "rollouts.decision
 def test_the_encoder_pixels_is_not_taken_for_the_pixels_beside_it(tmp_path) -> None:
     tiny = ["env.num_envs=2", "env.action_repeat=50", "loop.seed_decisions=40", "world_model=xs", "probe.rows=60"]
     config = cli.compose(RunConfig, GROUPS, ["encoder=pixels", "encoder.components=2", *tiny, "probe.steps=2"])
-    parts = assemble.build(config)
-    trainer = assemble.build_trainer(config, parts, print, lambda steps, *_: steps, tmp_path / "last.pt")
+    parts = assembly.build(config)
+    trainer = assembly.build_trainer(config, parts, print, lambda steps, *_: steps, tmp_path / "last.pt")
     trainer.prepare()
     rows = probe_table(config, parts, trainer.replay, None)
     assert {row["encoder"] for row in rows} == {"pixels"}
@@ -173,10 +171,10 @@ def test_encoders_of_the_runs_kind_start_from_it_and_others_do_not(
 
 def test_an_untrained_teacher_is_warned_of_once(capsys) -> None:
     config = cli.compose(CompareConfig, GROUPS, ["encoder=internvideo2"])
-    assemble._warn_of_untrained_teacher.cache_clear()  # another test of this process may have been told
+    assembly._warn_of_untrained_teacher.cache_clear()  # another test of this process may have been told
     for _ in range(2):  # as comparing does: once to see that it can be made, once to train it
         encoder = make_encoder(config.encoder, 1, 1)
-        assemble.prepare_encoder(config, encoder, ("a pole hanging", "a pole standing"), torch.device("cpu"))
+        assembly.prepare_encoder(config, encoder, ("a pole hanging", "a pole standing"), torch.device("cpu"))
     assert capsys.readouterr().out.count("matches an untrained network") == 1
 
 

@@ -4,20 +4,19 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import cli
-
 import pytest
 import torch
 
-import comparing
-import subject as probed
-from assemble import GROUPS
-from comparing import CompareConfig
-from corpus import RolloutConfig, Rollouts
-from encoders import RandomEncoder, make_encoder
-from rollout_pretraining import pretrained
-from subject import Subject
-from suites import SUITES, retrieval, state
+from mindreel import cli
+from mindreel.encoders import RandomEncoder, make_encoder
+from mindreel.pretraining.on_rollouts import pretrained
+from mindreel.probing import comparison as comparing
+from mindreel.probing import probe_data as probed
+from mindreel.probing.comparison import CompareConfig
+from mindreel.probing.probe_data import Subject
+from mindreel.probing.suites import SUITES, retrieval, state
+from mindreel.rollouts.dataset import RolloutConfig, Rollouts
+from mindreel.run_config import GROUPS
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.checkpoint import load_checkpoint
+from mindreel.agents.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[1]
 # Every stage of the loop with two refreshes, and a planner that carries its plans from one decision to the next.

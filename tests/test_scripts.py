@@ -10,19 +10,18 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-import cli
-
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
 
-from agents.checkpoint import load_checkpoint, save_checkpoint
-from assemble import GROUPS, TrainConfig
-from encoders import Encoder, make_encoder
-from encoders.pretrained import PretrainedConfig
-from other_runs import encoder_config, encoder_of, start_from, teacher_from
-from run_folder import progress_bar
+from mindreel import cli
+from mindreel.agents.checkpoint import load_checkpoint, save_checkpoint
+from mindreel.encoders import Encoder, make_encoder
+from mindreel.encoders.public.public_encoder import PretrainedConfig
+from mindreel.run_config import GROUPS, TrainConfig
+from mindreel.runs.metrics import progress_bar
+from mindreel.transfer import encoder_config, encoder_of, start_from, teacher_from
 
 pytestmark = pytest.mark.timeout(600)  # the first of them may have to compile kernels
 

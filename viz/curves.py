@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from viz.chart import Level, Series, line_chart, running_mean, thinned
-from viz.run_folder import RunFolder, number
+from mindreel.viz.chart import Level, Series, line_chart, running_mean, thinned
+from mindreel.viz.run_data import RunFolder, number
 
 # What runs along x, in order of preference, for each stage.
 _X_KEYS = {"pretrain": ("step", "updates", "env_frames"), "train": ("env_frames", "updates", "step")}

@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from viz.chart import Series, line_chart
+from mindreel.viz.chart import Series, line_chart
 
 _MAX_EXAMPLES = 4
 _COLUMNS = 8

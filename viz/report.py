@@ -8,11 +8,11 @@ import base64
 from html import escape
 from pathlib import Path
 
-from viz import curves, pictures, results
-from viz.results import missing
-from viz.run_folder import RunFolder, number, read_run
-from viz.style import page
-from viz.video import replacing
+from mindreel.viz import curves, pictures, score_tables
+from mindreel.viz.run_data import RunFolder, number, read_run
+from mindreel.viz.score_tables import missing
+from mindreel.viz.style import page
+from mindreel.viz.video import replacing
 
 _MAX_VIDEO_BYTES = 12_000_000
 
@@ -75,7 +75,7 @@ def _section(title: str, text: str, content: str) -> str:
 
 
 def _score_section(run: RunFolder) -> str:
-    left = results.headline(run.summary) + results.scores(run.summary)
+    left = score_tables.headline(run.summary) + score_tables.scores(run.summary)
     return f'<section class="hero"><div>{left}</div><div class="video">{_videos(run)}</div></section>'
 
 
@@ -127,7 +127,7 @@ def _encoder_section(run: RunFolder) -> str:
         "0 is no better than guessing the mean."
     )
     charts = curves.stage_charts(run, "pretrain")
-    content = results.probe_tables(run.summary) + "<h3>While pretraining</h3>"
+    content = score_tables.probe_tables(run.summary) + "<h3>While pretraining</h3>"
     content += _grid(charts) if charts else missing("There are no pretraining curves in metrics.jsonl.")
     return _section("What the encoder knows", text, content)
 
@@ -147,7 +147,7 @@ def _losses_section(run: RunFolder) -> str:
 
 
 def _run_section(run: RunFolder) -> str:
-    content = results.facts(run.summary) + "<h3>Where the time went</h3>" + results.stage_times(run.summary)
+    content = score_tables.facts(run.summary) + "<h3>Where the time went</h3>" + score_tables.stage_times(run.summary)
     return _section("The run", "", content)
 
 

@@ -1,6 +1,6 @@
 """World models: latents and actions to futures, rewards and values."""
 
-from world_model.latent_model import (
+from mindreel.world_model.latent_model import (
     LatentModel,
     LatentModelConfig,
     LatentModelL,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from world_model.layers import EnsembleMLP, SimNorm, TwoHot, mlp
+from mindreel.world_model.layers import EnsembleMLP, SimNorm, TwoHot, mlp
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ A plain error would call what slows the world down, a limb that freezes, less su
 import torch
 from torch import Tensor, nn
 
-from encoders.probe import ProbeConfig, descend
-from encoders.probes.dynamics import unroll
+from mindreel.encoders.probes.dynamics import unroll
+from mindreel.encoders.probes.regression import ProbeConfig, descend
 
 
 def movie_starts(episodes: int, steps: int, count: int) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.probe import ProbeConfig, descend, shrunk, spread_out
+from mindreel.encoders.probes.regression import ProbeConfig, descend, shrunk, spread_out
 
 _HEADS = 4
 

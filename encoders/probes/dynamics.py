@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from encoders.probe import ProbeConfig, descend
+from mindreel.encoders.probes.regression import ProbeConfig, descend
 
 HORIZONS = (1, 5, 15)
 """Steps ahead at which the error is measured."""

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.probe import ProbeConfig, descend, spread_out
-from encoders.probes.attentive import AttentivePool
+from mindreel.encoders.probes.attentive import AttentivePool
+from mindreel.encoders.probes.regression import ProbeConfig, descend, spread_out
 
 
 def token_positions(grid: tuple[int, int, int]) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from encoders.probe import standardise
+from mindreel.encoders.probes.regression import standardise
 
 
 def logistic_predictions(

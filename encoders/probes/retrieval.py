@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from encoders.probe import ProbeConfig, linear_predictions, standardise
+from mindreel.encoders.probes.regression import ProbeConfig, linear_predictions, standardise
 
 RANKS = (1, 5, 10)
 """Nearest clips k that are looked at."""

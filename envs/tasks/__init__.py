@@ -3,26 +3,26 @@
 from collections.abc import Callable
 from functools import partial
 
-from envs.tasks.acrobot import Acrobot
-from envs.tasks.ball_in_cup import BallInCup
-from envs.tasks.base import Task
-from envs.tasks.cartpole import Cartpole
-from envs.tasks.cheetah import Cheetah
-from envs.tasks.dog import Dog, DogFetch
-from envs.tasks.finger import FingerSpin, FingerTurn
-from envs.tasks.fish import FishSwim, FishUpright
-from envs.tasks.hopper import Hopper
-from envs.tasks.humanoid import Humanoid
-from envs.tasks.humanoid_cmu import HumanoidCMU
-from envs.tasks.lqr import LQR
-from envs.tasks.manipulator import Manipulator
-from envs.tasks.pendulum import Pendulum
-from envs.tasks.point_mass import PointMass, PointMassRandomGains
-from envs.tasks.quadruped import QuadrupedEscape, QuadrupedFetch, QuadrupedMove
-from envs.tasks.reacher import Reacher
-from envs.tasks.stacker import Stacker
-from envs.tasks.swimmer import Swimmer
-from envs.tasks.walker import Walker
+from mindreel.envs.tasks.acrobot import Acrobot
+from mindreel.envs.tasks.ball_in_cup import BallInCup
+from mindreel.envs.tasks.cartpole import Cartpole
+from mindreel.envs.tasks.cheetah import Cheetah
+from mindreel.envs.tasks.dog import Dog, DogFetch
+from mindreel.envs.tasks.finger import FingerSpin, FingerTurn
+from mindreel.envs.tasks.fish import FishSwim, FishUpright
+from mindreel.envs.tasks.hopper import Hopper
+from mindreel.envs.tasks.humanoid import Humanoid
+from mindreel.envs.tasks.humanoid_cmu import HumanoidCMU
+from mindreel.envs.tasks.lqr import LQR
+from mindreel.envs.tasks.manipulator import Manipulator
+from mindreel.envs.tasks.pendulum import Pendulum
+from mindreel.envs.tasks.point_mass import PointMass, PointMassRandomGains
+from mindreel.envs.tasks.quadruped import QuadrupedEscape, QuadrupedFetch, QuadrupedMove
+from mindreel.envs.tasks.reacher import Reacher
+from mindreel.envs.tasks.stacker import Stacker
+from mindreel.envs.tasks.swimmer import Swimmer
+from mindreel.envs.tasks.task import Task
+from mindreel.envs.tasks.walker import Walker
 
 __all__ = ["TASKS", "Task"]
 

@@ -2,10 +2,10 @@
 
 import torch
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, pick, random_joints, write
-from envs.tasks.tolerance import tolerance
-from envs.warp_sim import WarpSim
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import Task, first_that_holds, pick, random_joints, write
+from mindreel.envs.tasks.tolerance import tolerance
+from mindreel.envs.warp.simulation import WarpSim
 
 _HANGING = -0.9  # height of each link's end over its start, link lengths, from which it is called hanging
 _STILL = 0.5  # radians a second of a link at rest

@@ -6,9 +6,9 @@
 import mujoco
 import torch
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, uniform, write
-from envs.warp_sim import WarpSim
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import Task, first_that_holds, uniform, write
+from mindreel.envs.warp.simulation import WarpSim
 
 _TAUT = 0.29  # metres between ball and cup from which the string, 0.3 m long, is called taut
 _STILL = 0.2  # metres a second of a ball at rest

@@ -8,10 +8,10 @@ import math
 import mujoco
 import torch
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, write
-from envs.tasks.tolerance import tolerance
-from envs.warp_sim import WarpSim
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import Task, first_that_holds, write
+from mindreel.envs.tasks.tolerance import tolerance
+from mindreel.envs.warp.simulation import WarpSim
 
 _UPRIGHT = math.cos(math.radians(25))  # height of a pole's end over its start, pole lengths
 _STILL = 1.0  # radians a second of a pole that is held or at rest

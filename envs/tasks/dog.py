@@ -8,10 +8,10 @@ import math
 import mujoco
 import torch
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, pick, seen_from, sensor_columns, uniform, write
-from envs.tasks.tolerance import tolerance
-from envs.warp_sim import WarpSim
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import Task, first_that_holds, pick, seen_from, sensor_columns, uniform, write
+from mindreel.envs.tasks.tolerance import tolerance
+from mindreel.envs.warp.simulation import WarpSim
 
 _UPRIGHT = math.cos(math.radians(30))  # height of a body's upper side that is upright enough; 1 is upright
 _STANDING = 0.9  # of the default pose's height, which is high enough

@@ -8,8 +8,8 @@ import math
 import mujoco
 import torch
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import (
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import (
     Task,
     first_that_holds,
     in_contact,
@@ -20,7 +20,7 @@ from envs.tasks.base import (
     until_free,
     write,
 )
-from envs.warp_sim import WarpSim
+from mindreel.envs.warp.simulation import WarpSim
 
 _SPIN_SPEED = 15.0  # radians a second
 _SPIN_DAMPING = 0.03  # of the spinner's hinge, N m s; 0.5 where it is to be turned to a target

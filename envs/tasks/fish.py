@@ -7,10 +7,10 @@ import mujoco
 import torch
 from torch.nn.functional import normalize
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, place_geom, seen_from, uniform, write
-from envs.tasks.tolerance import tolerance
-from envs.warp_sim import WarpSim
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import Task, first_that_holds, place_geom, seen_from, uniform, write
+from mindreel.envs.tasks.tolerance import tolerance
+from mindreel.envs.warp.simulation import WarpSim
 
 _BENT = 0.2  # radians by which tail and fins may be bent at first
 _UPRIGHT = 0.5  # height that the fish's upper side points to; 1 is upright, -1 belly up

@@ -4,10 +4,10 @@ import math
 
 import torch
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, random_joints, sensor_columns, write
-from envs.tasks.tolerance import tolerance
-from envs.warp_sim import WarpSim
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import Task, first_that_holds, random_joints, sensor_columns, write
+from mindreel.envs.tasks.tolerance import tolerance
+from mindreel.envs.warp.simulation import WarpSim
 
 _STAND_HEIGHT = 0.6  # metres of the torso over the foot
 _HOP_SPEED = 2.0  # metres a second

@@ -5,10 +5,19 @@ from typing import ClassVar
 
 import torch
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, pick, random_joints, seen_from, sensor_columns, until_free, write
-from envs.tasks.tolerance import tolerance
-from envs.warp_sim import WarpSim
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import (
+    Task,
+    first_that_holds,
+    pick,
+    random_joints,
+    seen_from,
+    sensor_columns,
+    until_free,
+    write,
+)
+from mindreel.envs.tasks.tolerance import tolerance
+from mindreel.envs.warp.simulation import WarpSim
 
 _STAND_HEIGHT = 1.4  # metres, of the head
 _ON_FEET_HEIGHT = 1.2  # metres, of the head; below this with knees well bent

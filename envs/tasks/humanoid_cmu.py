@@ -1,6 +1,6 @@
 """Humanoid CMU: the body of the CMU motion capture data, of 56 joints, that stands, walks or runs."""
 
-from envs.tasks.humanoid import Humanoid
+from mindreel.envs.tasks.humanoid import Humanoid
 
 
 class HumanoidCMU(Humanoid):

@@ -9,9 +9,9 @@ import mujoco
 import numpy as np
 import torch
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, write
-from envs.warp_sim import WarpSim
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import Task, first_that_holds, write
+from mindreel.envs.warp.simulation import WarpSim
 
 _CONTROL_COST = 0.1
 _AT_REST = 1e-6  # norm of positions and velocities under which an episode ends

@@ -9,10 +9,10 @@ from typing import ClassVar
 import mujoco
 import torch
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, pick, sensor_columns, uniform, until_free, write
-from envs.tasks.tolerance import tolerance
-from envs.warp_sim import WarpSim
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import Task, first_that_holds, pick, sensor_columns, uniform, until_free, write
+from mindreel.envs.tasks.tolerance import tolerance
+from mindreel.envs.warp.simulation import WarpSim
 
 _CLOSE = 0.01  # metres below which two things are called together
 _P_IN_HAND = 0.1  # of episodes that start with the object in the hand

@@ -8,10 +8,10 @@ import math
 import mujoco
 import torch
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, random_joints, to_target_conditions, write
-from envs.tasks.tolerance import tolerance
-from envs.warp_sim import WarpSim
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import Task, first_that_holds, random_joints, to_target_conditions, write
+from mindreel.envs.tasks.tolerance import tolerance
+from mindreel.envs.warp.simulation import WarpSim
 
 _MOVING = 0.02  # metres a second of a ball that moves, or comes nearer
 _PARALLEL = 0.9  # cosine of the least angle between the two actuators' directions

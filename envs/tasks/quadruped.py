@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import (
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import (
     Task,
     first_that_holds,
     in_contact,
@@ -23,8 +23,8 @@ from envs.tasks.base import (
     until_free,
     write,
 )
-from envs.tasks.tolerance import tolerance
-from envs.warp_sim import WarpSim
+from mindreel.envs.tasks.tolerance import tolerance
+from mindreel.envs.warp.simulation import WarpSim
 
 _TOES = ("toe_front_left", "toe_back_left", "toe_back_right", "toe_front_right")
 _WALLS = ("wall_px", "wall_py", "wall_nx", "wall_ny")

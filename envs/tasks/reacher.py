@@ -8,8 +8,8 @@ import math
 import mujoco
 import torch
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import (
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import (
     Task,
     first_that_holds,
     place_geom,
@@ -18,8 +18,8 @@ from envs.tasks.base import (
     uniform,
     write,
 )
-from envs.tasks.tolerance import tolerance
-from envs.warp_sim import WarpSim
+from mindreel.envs.tasks.tolerance import tolerance
+from mindreel.envs.warp.simulation import WarpSim
 
 _MOVING = 0.05  # metres a second of a finger that moves, or comes nearer
 

@@ -8,11 +8,11 @@ import math
 import mujoco
 import torch
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import first_that_holds, pick, uniform, until_free, write
-from envs.tasks.manipulator import PlanarArm, joint_addresses
-from envs.tasks.tolerance import tolerance
-from envs.warp_sim import WarpSim
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.manipulator import PlanarArm, joint_addresses
+from mindreel.envs.tasks.task import first_that_holds, pick, uniform, until_free, write
+from mindreel.envs.tasks.tolerance import tolerance
+from mindreel.envs.warp.simulation import WarpSim
 
 _CLOSE = 0.01  # metres
 _FAR = 0.1  # metres between the hand and a target that it has let go

@@ -6,8 +6,8 @@
 import mujoco
 import torch
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import (
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import (
     Task,
     first_that_holds,
     place_geom,
@@ -16,8 +16,8 @@ from envs.tasks.base import (
     to_target_conditions,
     write,
 )
-from envs.tasks.tolerance import tolerance
-from envs.warp_sim import WarpSim
+from mindreel.envs.tasks.tolerance import tolerance
+from mindreel.envs.warp.simulation import WarpSim
 
 _NEAR, _FAR, _NEAR_SHARE = 0.3, 2.0, 0.2  # half widths of the squares that targets lie in, metres, and how often
 _MOVING = 0.05  # metres a second of a nose that moves, or comes nearer

@@ -4,10 +4,10 @@ import math
 
 import torch
 
-from envs.generator import WorldGenerator
-from envs.tasks.base import Task, first_that_holds, random_joints, write
-from envs.tasks.tolerance import tolerance
-from envs.warp_sim import WarpSim
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.tasks.task import Task, first_that_holds, random_joints, write
+from mindreel.envs.tasks.tolerance import tolerance
+from mindreel.envs.warp.simulation import WarpSim
 
 _STAND_HEIGHT = 1.2  # metres
 _ON_FEET_HEIGHT = 1.0  # metres; 1.3 with straight legs, below this with knees well bent

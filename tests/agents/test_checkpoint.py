@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.checkpoint import load_checkpoint, save_checkpoint
+from mindreel.agents.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -103,7 +103,7 @@ def test_code_is_refused_and_not_run(tmp_path):
 WRITER = """
 import sys, torch
 from pathlib import Path
-from agents.checkpoint import save_checkpoint
+from mindreel.agents.checkpoint import save_checkpoint
 n = 0
 while True:
     n += 1

@@ -4,11 +4,11 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from agents.collector import Collector, Eyes, action_range, evaluate
-from agents.replay import Replay
-from encoders import StateConfig, VJEPAConfig, make_encoder
-from encoders.vit import ViTConfig
-from envs import RenderConfig, WarpEnv, make_env
+from mindreel.agents.collector import Collector, Eyes, action_range, evaluate
+from mindreel.agents.replay import Replay
+from mindreel.encoders import StateConfig, VJEPAConfig, make_encoder
+from mindreel.encoders.backbone.vit import ViTConfig
+from mindreel.envs import RenderConfig, WarpEnv, make_env
 
 WORLDS, SIDE, DECISIONS = 2, 32, 12
 VIT = ViTConfig(image_size=SIDE, frames=3, tubelet=3, patch=8, dim=24, depth=1, heads=2)

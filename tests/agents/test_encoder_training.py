@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from agents.collector import Collector, Eyes
-from agents.encoder_training import EncoderTraining
-from agents.mpc import MPCAgent, MPCConfig
-from agents.replay import Replay
-from encoders import CNNConfig, InternVideo2Config, VICRegConfig, VideoMAEConfig, VJEPAConfig, make_encoder
-from encoders.pretrain import PretrainConfig, Pretrainer
-from encoders.text import SENTENCE_DIM
-from encoders.vit import ViTConfig
-from envs import RenderConfig, WarpEnv, make_env
-from world_model import LatentModel
-from world_model.latent_model import LatentModelXS
+from mindreel.agents.collector import Collector, Eyes
+from mindreel.agents.encoder_training import EncoderTraining
+from mindreel.agents.mpc import MPCAgent, MPCConfig
+from mindreel.agents.replay import Replay
+from mindreel.encoders import CNNConfig, InternVideo2Config, VICRegConfig, VideoMAEConfig, VJEPAConfig, make_encoder
+from mindreel.encoders.backbone.vit import ViTConfig
+from mindreel.encoders.objectives.sentences import SENTENCE_DIM
+from mindreel.encoders.pretrainer import PretrainConfig, Pretrainer
+from mindreel.envs import RenderConfig, WarpEnv, make_env
+from mindreel.world_model import LatentModel
+from mindreel.world_model.latent_model import LatentModelXS
 
 SIDE, WORLDS = 40, 4
 VIT = ViTConfig(image_size=SIDE, frames=2, tubelet=2, patch=8, dim=24, depth=1, heads=2)

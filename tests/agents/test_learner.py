@@ -6,10 +6,10 @@ import math
 import pytest
 import torch
 
-from agents import ActorCriticAgent, ActorCriticConfig, MPCAgent, MPCConfig, make_agent
-from agents.actor_critic import lambda_returns
-from agents.planner import PlannerConfig
-from world_model import LatentModel, LatentModelConfig
+from mindreel.agents import ActorCriticAgent, ActorCriticConfig, MPCAgent, MPCConfig, make_agent
+from mindreel.agents.actor_critic import lambda_returns
+from mindreel.agents.planner import PlannerConfig
+from mindreel.world_model import LatentModel, LatentModelConfig
 
 TINY = LatentModelConfig(latent_dim=32, hidden_dim=32, encoder_hidden_dim=32, num_q=2, bins=41, dropout=0.0)
 PLANNER = PlannerConfig(samples=64, policy_samples=8, elites=8, iterations=4)

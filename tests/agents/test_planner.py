@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.planner import Planner, PlannerConfig
+from mindreel.agents.planner import Planner, PlannerConfig
 
 
 class Line:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from agents.replay import Replay, StaleLatentsError
+from mindreel.agents.replay import Replay, StaleLatentsError
 
 WORLDS, SIDE = 3, 2
 

@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.collector import Collector, Eyes
-from agents.mpc import MPCAgent, MPCConfig
-from agents.planner import PlannerConfig
-from agents.replay import Replay
-from agents.trainer import LoopConfig, Trainer
-from encoders import CNNConfig, make_encoder
-from envs import RenderConfig, WarpEnv, make_env
-from world_model import LatentModel
-from world_model.latent_model import LatentModelXS
+from mindreel.agents.collector import Collector, Eyes
+from mindreel.agents.mpc import MPCAgent, MPCConfig
+from mindreel.agents.planner import PlannerConfig
+from mindreel.agents.replay import Replay
+from mindreel.agents.trainer import LoopConfig, Trainer
+from mindreel.encoders import CNNConfig, make_encoder
+from mindreel.envs import RenderConfig, WarpEnv, make_env
+from mindreel.world_model import LatentModel
+from mindreel.world_model.latent_model import LatentModelXS
 
 SIDE, WORLDS = 40, 4
 PLANNER = PlannerConfig(samples=8, policy_samples=4, elites=4, iterations=1)

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from encoders.clips import ClipConfig, Clips, find_recordings
-from encoders.recordings import Corpus, Recording, resize
-from viz.video import write_mp4
+from mindreel.encoders.data.clips import ClipConfig, Clips, find_recordings
+from mindreel.encoders.data.recordings import Corpus, Recording, resize
+from mindreel.viz.video import write_mp4
 
 SIDE, FRAMES, STEPS = 16, 3, 2
 

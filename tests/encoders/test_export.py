@@ -8,10 +8,15 @@ import pytest
 import torch
 from transformers import AutoModel, Dinov2Config, Dinov2Model, VJEPA2Config, VJEPA2Model
 
-from encoders.export import from_transformers, push_to_hub, save_pretrained, to_transformers
-from encoders.pretrained import Pretrained, PretrainedConfig
-from encoders.vit import ViTConfig
-from encoders.vjepa import VJEPA, VJEPAConfig
+from mindreel.encoders.backbone.vit import ViTConfig
+from mindreel.encoders.objectives.vjepa import VJEPA, VJEPAConfig
+from mindreel.encoders.public.public_encoder import Pretrained, PretrainedConfig
+from mindreel.encoders.public.transformers_format import (
+    from_transformers,
+    push_to_hub,
+    save_pretrained,
+    to_transformers,
+)
 
 VIT = ViTConfig(
     image_size=32, frames=4, tubelet=2, patch=8, stem="linear", positions="rotary", dim=32, depth=2, heads=2

@@ -7,13 +7,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from encoders.baselines import StateConfig, StateEncoder
-from encoders.internvideo import InternVideo, InternVideoConfig
-from encoders.internvideo2 import InternVideo2, InternVideo2Config, moving_tokens, on_grid, unit_distance
-from encoders.pretrain import PretrainConfig, Pretrainer, flops_per_clip
-from encoders.text import SENTENCE_DIM, TextConfig, TextHeads
-from encoders.video import RandomConfig, RandomEncoder
-from encoders.vit import ViTConfig
+from mindreel.encoders.backbone.vit import ViTConfig
+from mindreel.encoders.baselines import StateConfig, StateEncoder
+from mindreel.encoders.objectives.internvideo import InternVideo, InternVideoConfig
+from mindreel.encoders.objectives.internvideo2 import (
+    InternVideo2,
+    InternVideo2Config,
+    moving_tokens,
+    on_grid,
+    unit_distance,
+)
+from mindreel.encoders.objectives.sentences import SENTENCE_DIM, TextConfig, TextHeads
+from mindreel.encoders.objectives.video_encoder import RandomConfig, RandomEncoder
+from mindreel.encoders.pretrainer import PretrainConfig, Pretrainer, flops_per_clip
 
 FRAMES, STEPS, SIDE = 2, 1, 32
 VIT = ViTConfig(image_size=SIDE, frames=FRAMES, tubelet=FRAMES, patch=8, dim=24, depth=1, heads=2)

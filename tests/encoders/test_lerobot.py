@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from encoders.clips import ClipConfig, Clips, find_recordings
-from encoders.recordings import UnreadableError
+from mindreel.encoders.data.clips import ClipConfig, Clips, find_recordings
+from mindreel.encoders.data.recordings import UnreadableError
 
 SIDE, FRAMES, STEPS, LENGTHS = 16, 3, 2, (12, 10, 9)
 KEY = "observation.images.front"

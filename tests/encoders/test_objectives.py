@@ -8,16 +8,16 @@ import torch
 from scipy import integrate
 from torch.nn import functional as F
 
-from encoders import ENCODERS, PixelsConfig, make_encoder
-from encoders.frames import shifted
-from encoders.grounding import GroundingConfig
-from encoders.lejepa import epps_pulley, sigreg
-from encoders.pretrain import PretrainConfig, Pretrainer
-from encoders.probe import ProbeConfig, linear_probe
-from encoders.readout import READOUTS
-from encoders.video import Batch, VideoEncoder
-from encoders.videomae import patches
-from encoders.vit import ViTConfig
+from mindreel.encoders import ENCODERS, PixelsConfig, make_encoder
+from mindreel.encoders.backbone.frames import shifted
+from mindreel.encoders.backbone.readout import READOUTS
+from mindreel.encoders.backbone.vit import ViTConfig
+from mindreel.encoders.objectives.auxiliary import GroundingConfig
+from mindreel.encoders.objectives.lejepa import epps_pulley, sigreg
+from mindreel.encoders.objectives.video_encoder import Batch, VideoEncoder
+from mindreel.encoders.objectives.videomae import patches
+from mindreel.encoders.pretrainer import PretrainConfig, Pretrainer
+from mindreel.encoders.probes.regression import ProbeConfig, linear_probe
 
 VIT = ViTConfig(image_size=32, frames=4, tubelet=2, patch=8, dim=24, depth=2, heads=2)
 STEPS = 3

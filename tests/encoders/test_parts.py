@@ -8,11 +8,19 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from encoders import CNNConfig, PixelsConfig, RandomConfig, StateConfig, VJEPAConfig, make_encoder
-from encoders.masks import MaskConfig, distance_to_hidden, sample_masks, sample_tubes, show_only
-from encoders.probe import ProbeConfig, effective_rank, held_back, linear_probe, mlp_predictions, r2, spread_out
-from encoders.readout import EmbeddingReadout, make_readout
-from encoders.vit import VideoTransformer, ViTConfig, gather_tokens, sincos_positions
+from mindreel.encoders import CNNConfig, PixelsConfig, RandomConfig, StateConfig, VJEPAConfig, make_encoder
+from mindreel.encoders.backbone.masks import MaskConfig, distance_to_hidden, sample_masks, sample_tubes, show_only
+from mindreel.encoders.backbone.readout import EmbeddingReadout, make_readout
+from mindreel.encoders.backbone.vit import VideoTransformer, ViTConfig, gather_tokens, sincos_positions
+from mindreel.encoders.probes.regression import (
+    ProbeConfig,
+    effective_rank,
+    held_back,
+    linear_probe,
+    mlp_predictions,
+    r2,
+    spread_out,
+)
 
 VIT = ViTConfig(image_size=32, frames=4, tubelet=2, patch=8, dim=24, depth=1, heads=2)
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from encoders.grounding import GroundingConfig
-from encoders.pretrain import CollapseError, PretrainConfig, Pretrainer, flops_per_clip
-from encoders.probe import effective_rank
-from encoders.throughput import autocast_dtype, count_flops, has_bf16, peak_flops
-from encoders.vit import ViTConfig
-from encoders.vjepa import VJEPA, VJEPAConfig
+from mindreel.encoders.backbone.vit import ViTConfig
+from mindreel.encoders.objectives.auxiliary import GroundingConfig
+from mindreel.encoders.objectives.vjepa import VJEPA, VJEPAConfig
+from mindreel.encoders.pretrainer import CollapseError, PretrainConfig, Pretrainer, flops_per_clip
+from mindreel.encoders.probes.regression import effective_rank
+from mindreel.encoders.throughput import autocast_dtype, count_flops, has_bf16, peak_flops
 
 ROOT = Path(__file__).parents[2]
 FRAMES, STEPS, SIDE = 2, 2, 32

@@ -11,13 +11,13 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from encoders import make_encoder
-from encoders.grounding import GroundingConfig
-from encoders.internvideo2 import InternVideo2Config
-from encoders.pretrain import PretrainConfig, Pretrainer
-from encoders.pretrained import Pretrained, PretrainedConfig
-from encoders.published import IMAGENET
-from encoders.vit import ViTConfig
+from mindreel.encoders import make_encoder
+from mindreel.encoders.backbone.vit import ViTConfig
+from mindreel.encoders.objectives.auxiliary import GroundingConfig
+from mindreel.encoders.objectives.internvideo2 import InternVideo2Config
+from mindreel.encoders.pretrainer import PretrainConfig, Pretrainer
+from mindreel.encoders.public.public_encoder import Pretrained, PretrainedConfig
+from mindreel.encoders.public.state_dicts import IMAGENET
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8}
 MODELS = {

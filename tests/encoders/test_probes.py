@@ -7,12 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import corpus
-import suites
-from assemble import EnvConfig, RunConfig
-from corpus import RolloutConfig
-from encoders.probe import ProbeConfig, linear_predictions, r2
-from encoders.probes.anomaly import (
+from mindreel.encoders.probes.anomaly import (
     auroc,
     fit_expectation,
     movie_starts,
@@ -20,15 +15,20 @@ from encoders.probes.anomaly import (
     surprise,
     surprise_across,
 )
-from encoders.probes.attentive import AttentivePool, attentive_predictions
-from encoders.probes.bootstrap import bootstrap, weighted_mean
-from encoders.probes.dynamics import Components, fit_predictor, prediction_errors, unroll
-from encoders.probes.frontend import Captioner, export_tokens, fit_captioner, token_positions
-from encoders.probes.recognition import correct, logistic_predictions, majority
-from encoders.probes.retrieval import clip_to_clip, recall, sentence_similarity, text_to_clip
-from envs import RenderConfig
-from envs.violations import VIOLATIONS
-from subject import Subject
+from mindreel.encoders.probes.attentive import AttentivePool, attentive_predictions
+from mindreel.encoders.probes.bootstrap import bootstrap, weighted_mean
+from mindreel.encoders.probes.dynamics import Components, fit_predictor, prediction_errors, unroll
+from mindreel.encoders.probes.frontend import Captioner, export_tokens, fit_captioner, token_positions
+from mindreel.encoders.probes.recognition import correct, logistic_predictions, majority
+from mindreel.encoders.probes.regression import ProbeConfig, linear_predictions, r2
+from mindreel.encoders.probes.retrieval import clip_to_clip, recall, sentence_similarity, text_to_clip
+from mindreel.envs import RenderConfig
+from mindreel.envs.checks.violations import VIOLATIONS
+from mindreel.probing import suites
+from mindreel.probing.probe_data import Subject
+from mindreel.rollouts import dataset as corpus
+from mindreel.rollouts.dataset import RolloutConfig
+from mindreel.run_config import EnvConfig, RunConfig
 
 CONFIG = ProbeConfig(steps=200, hidden=32, batch_size=64, lr=5e-3)
 

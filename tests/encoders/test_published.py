@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 from transformers import VJEPA2Config, VJEPA2Model
 
-from encoders.hub import download
-from encoders.pretrained import Pretrained, PretrainedConfig
-from encoders.published import IMAGENET, load_published
+from mindreel.encoders.public.hub import download
+from mindreel.encoders.public.public_encoder import Pretrained, PretrainedConfig
+from mindreel.encoders.public.state_dicts import IMAGENET, load_published
 
 DIM, HEADS, HIDDEN, DEPTH = 48, 4, 96, 2
 

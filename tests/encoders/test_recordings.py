@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.clips import ClipConfig, Clips, find_recordings
-from encoders.recordings import Corpus, Recording
+from mindreel.encoders.data.clips import ClipConfig, Clips, find_recordings
+from mindreel.encoders.data.recordings import Corpus, Recording
 
 SIDE, FRAMES, STEPS, LENGTH = 16, 3, 2, 12
 

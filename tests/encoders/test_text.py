@@ -5,8 +5,8 @@ import sys
 import pytest
 import torch
 
-from encoders.text import SENTENCE_DIM, SentenceEncoder
-from envs import TASKS
+from mindreel.encoders.objectives.sentences import SENTENCE_DIM, SentenceEncoder
+from mindreel.envs import TASKS
 
 SENTENCES = ("a walker falling forward", "a biped is toppling over to the front", "the ball is in the cup")
 

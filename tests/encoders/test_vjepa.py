@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from encoders.grounding import GroundingConfig
-from encoders.masks import PUBLISHED_MASKS, MaskConfig, distance_to_hidden, sample_masks
-from encoders.pretrain import CollapseError, PretrainConfig, Pretrainer
-from encoders.probe import ProbeConfig, linear_probe
-from encoders.vit import ViTConfig, gather_tokens
-from encoders.vjepa import VJEPA, VJEPAConfig
+from mindreel.encoders.backbone.masks import PUBLISHED_MASKS, MaskConfig, distance_to_hidden, sample_masks
+from mindreel.encoders.backbone.vit import ViTConfig, gather_tokens
+from mindreel.encoders.objectives.auxiliary import GroundingConfig
+from mindreel.encoders.objectives.vjepa import VJEPA, VJEPAConfig
+from mindreel.encoders.pretrainer import CollapseError, PretrainConfig, Pretrainer
+from mindreel.encoders.probes.regression import ProbeConfig, linear_probe
 
 FRAMES, STEPS, SIDE = 2, 2, 32
 CONFIG = VJEPAConfig(

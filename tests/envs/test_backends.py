@@ -13,9 +13,9 @@ import torch
 from gymnasium import spaces
 from torchrl.envs.utils import check_env_specs
 
-from envs import RenderConfig, Worlds, make_env
-from envs.dm_control import DMControlEnv
-from envs.gym import GymPlayer
+from mindreel.envs import RenderConfig, Worlds, make_env
+from mindreel.envs.backends.dm_control import DMControlEnv
+from mindreel.envs.backends.gymnasium_worlds import GymPlayer
 
 ROOT = Path(__file__).parents[2]
 WORLDS = 3

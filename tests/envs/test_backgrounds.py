@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from envs import RandomizeConfig, RenderConfig, make_env
-from envs.backgrounds import Noise, Videos, patterns
-from envs.generator import WorldGenerator
+from mindreel.envs import RandomizeConfig, RenderConfig, make_env
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.warp.backgrounds import Noise, Videos, patterns
 
 CPU = torch.device("cpu")
 EVERY = torch.ones(3, dtype=torch.bool)

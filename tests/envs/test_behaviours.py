@@ -6,11 +6,11 @@ import pytest
 import torch
 from torchrl.envs.utils import check_env_specs
 
-from agents.collector import Collector, Eyes
-from agents.replay import Replay
-from encoders import StateConfig, make_encoder
-from envs import TASKS, Task, WarpEnv, WarpSim, make_env
-from envs.tasks.pendulum import Pendulum
+from mindreel.agents.collector import Collector, Eyes
+from mindreel.agents.replay import Replay
+from mindreel.encoders import StateConfig, make_encoder
+from mindreel.envs import TASKS, Task, WarpEnv, WarpSim, make_env
+from mindreel.envs.tasks.pendulum import Pendulum
 
 TURN = 2 * math.pi
 

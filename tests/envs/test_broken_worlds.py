@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from envs import WarpEnv, make_env
+from mindreel.envs import WarpEnv, make_env
 
 WORLDS = 4
 STEPS = 60

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchrl.envs.utils import check_env_specs
 
-from envs import RenderConfig, Task, WarpEnv, make_env
+from mindreel.envs import RenderConfig, Task, WarpEnv, make_env
 
 # Two cameras over a floor with a box of 0.4 m on it: one 2 m up, looking down; one level with it, looking along y.
 SCENE = """

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from envs import TASKS
-from envs.dm_control import DMControlEnv
-from envs.parity import (
+from mindreel.envs import TASKS
+from mindreel.envs.backends.dm_control import DMControlEnv
+from mindreel.envs.checks.parity import (
     ALL_TASKS,
     MOVING_PICTURE_BOUND,
     PHYSICS_SHARE,
@@ -22,7 +22,7 @@ from envs.parity import (
     different_interface,
     reset_p_value,
 )
-from envs.parity_pictures import (
+from mindreel.envs.checks.parity_pictures import (
     ENOUGH_PIXELS,
     LEAST_IN_VIEW,
     LEAST_PIXELS,
@@ -33,8 +33,8 @@ from envs.parity_pictures import (
     pictures,
     showing_what_moves,
 )
-from envs.parity_states import Pair, random_states
-from envs.view import moving_geoms
+from mindreel.envs.checks.parity_states import Pair, random_states
+from mindreel.envs.warp.visibility import moving_geoms
 
 WORLDS, STEPS, RESETS = 32, 2, 128
 DRAWN = list({name.partition("-")[0]: name for name in TASKS}.values())  # one task a domain

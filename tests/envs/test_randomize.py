@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from envs import RandomizeConfig, RenderConfig, WarpEnv, make_env
-from envs.generator import WorldGenerator
-from envs.randomize import FIELDS, PRESETS, Randomizer, varied_fields
-from envs.warp_sim import WarpSim
+from mindreel.envs import RandomizeConfig, RenderConfig, WarpEnv, make_env
+from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.warp.randomize import FIELDS, PRESETS, Randomizer, varied_fields
+from mindreel.envs.warp.simulation import WarpSim
 
 WORLDS = 6
 ALL = {name: 0.2 for name in FIELDS}

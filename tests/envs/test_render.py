@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from envs import TASKS, RandomizeConfig, RenderConfig, WarpSim, make_env
-from envs.view import in_view
+from mindreel.envs import TASKS, RandomizeConfig, RenderConfig, WarpSim, make_env
+from mindreel.envs.warp.visibility import in_view
 
 
 def test_the_picture_follows_the_cart_and_the_pole():

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load, save
 from tensordict import TensorDictBase
 
-from envs import WarpEnv, make_env
+from mindreel.envs import WarpEnv, make_env
 
 WORLDS, STEPS = 4, 50
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from envs import WarpEnv, make_env
-from envs.generator import WorldGenerator
+from mindreel.envs import WarpEnv, make_env
+from mindreel.envs.generator import WorldGenerator
 
 STEPS, EPISODE = 50, 30
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load, save
 from torchrl.envs.utils import check_env_specs
 
-from envs import RandomizeConfig, RenderConfig, WarpEnv, Worlds, make_env
+from mindreel.envs import RandomizeConfig, RenderConfig, WarpEnv, Worlds, make_env
 
 WORLDS = 5  # which two processes share unevenly
 SETTINGS = {

@@ -5,7 +5,7 @@ import pytest
 import torch
 from dm_control.utils import rewards
 
-from envs.tasks.tolerance import SIGMOIDS, tolerance
+from mindreel.envs.tasks.tolerance import SIGMOIDS, tolerance
 
 X = np.linspace(-4, 4, 401)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from envs import RenderConfig, Task, WarpEnv, make_env, make_task
+from mindreel.envs import RenderConfig, Task, WarpEnv, make_env, make_task
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,7 +30,7 @@ with (Path(__file__).parent / "runs.txt").open("a") as log:
 BARE = 'XML = "rod.xml"\ndef reward(sim): return sim.qvel[:, 0]\n'
 CLASS = """
 import torch
-from envs import Task
+from mindreel.envs import Task
 
 
 class Rod(Task):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from envs import RenderConfig, WarpSim
-from envs.tasks import TASKS
-from envs.view import in_view, project
+from mindreel.envs import RenderConfig, WarpSim
+from mindreel.envs.tasks import TASKS
+from mindreel.envs.warp.visibility import in_view, project
 
 RENDER = RenderConfig(height=48, width=64)
 

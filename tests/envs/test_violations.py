@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from envs import RandomizeConfig, RenderConfig, make_env, violations
-from envs.impossible import largest_body, outer_joints
-from envs.tasks import TASKS
-from envs.violations import HIDDEN, Pair, Stage
+from mindreel.envs import RandomizeConfig, RenderConfig, make_env
+from mindreel.envs.checks import violations
+from mindreel.envs.checks.impossible import largest_body, outer_joints
+from mindreel.envs.checks.violations import HIDDEN, Pair, Stage
+from mindreel.envs.tasks import TASKS
 
 RENDER = RenderConfig(height=32, width=32)
 AT, STEPS = 4, 12

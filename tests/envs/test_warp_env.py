@@ -7,9 +7,9 @@ from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import check_env_specs
 
-from envs import TASKS, RenderConfig, WarpEnv, make_env
-from envs.devices import Question
-from envs.dm_control import DMControlEnv
+from mindreel.envs import TASKS, RenderConfig, WarpEnv, make_env
+from mindreel.envs.backends.dm_control import DMControlEnv
+from mindreel.envs.warp.graphs import Question
 
 WORLDS = 4
 

@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from envs import RenderConfig, WarpSim
+from mindreel.envs import RenderConfig, WarpSim
 
 _FLOOR = """
 <mujoco>

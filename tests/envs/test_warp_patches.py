@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from envs.cameras import RenderConfig
-from envs.warp_sim import WarpSim
+from mindreel.envs.warp.cameras import RenderConfig
+from mindreel.envs.warp.simulation import WarpSim
 
 _CAPSULE = """
 <mujoco><option cone="pyramidal" timestep="0.002"/><worldbody>

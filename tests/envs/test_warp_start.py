@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import warp as wp
 
-from envs.warp_start import compiled
+from mindreel.envs.warp.startup import compiled
 
 
 @wp.kernel

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from viz.video import write_mp4
+from mindreel.viz.video import write_mp4
 
 
 def cart_pole_frames(angles: np.ndarray, blur: float = 0.0) -> np.ndarray:

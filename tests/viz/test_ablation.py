@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from viz.ablation import arm_curves, write_ablation
-from viz.grid import grid_rows, read_grid
+from mindreel.viz.sweep.page import arm_curves, write_ablation
+from mindreel.viz.sweep.runs import grid_rows, read_grid
 
 _NEVER_CLOSED = {"meta", "link", "br"}
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from viz.chart import Level, Series, line_chart, running_mean, short_number, thinned
+from mindreel.viz.chart import Level, Series, line_chart, running_mean, short_number, thinned
 
 
 def _places(html: str, of: str) -> list[tuple[float, float]]:

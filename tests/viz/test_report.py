@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from viz.report import write_report
+from mindreel.viz.report import write_report
 
 _NEVER_CLOSED = {"meta", "link", "img", "br"}
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
-from viz.statistics import iqm, iqm_interval
+from mindreel.viz.sweep.statistics import iqm, iqm_interval
 
 
 def test_the_iqm_of_a_few_numbers():

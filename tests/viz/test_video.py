@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from viz.video import write_mp4
+from mindreel.viz.video import write_mp4
 
 
 def _frames(count: int, height: int, width: int) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from world_model.decoder import Decoder, DecoderConfig, fit_decoder
+from mindreel.world_model.decoder import Decoder, DecoderConfig, fit_decoder
 
 SMALL = DecoderConfig(hidden=64, channels=16)
 

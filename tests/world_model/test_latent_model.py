@@ -5,8 +5,8 @@ import torch
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
-from world_model import WORLD_MODELS, LatentModel
-from world_model.latent_model import LatentModelXS
+from mindreel.world_model import WORLD_MODELS, LatentModel
+from mindreel.world_model.latent_model import LatentModelXS
 
 FEATURES, ACTIONS = 10, 3
 

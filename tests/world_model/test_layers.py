@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from world_model.layers import EnsembleMLP, SimNorm, TwoHot, mlp, symexp, symlog
+from mindreel.world_model.layers import EnsembleMLP, SimNorm, TwoHot, mlp, symexp, symlog
 
 
 def test_simnorm_makes_each_group_a_simplex():

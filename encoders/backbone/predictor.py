@@ -1,0 +1,67 @@
+"""What fills in the hidden tokens of a clip: V-JEPA's predictor, VideoMAE's decoder."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mindreel.encoders.backbone.vit import Block, ViTConfig, check_width, rotary_angles, sincos_positions
+
+
+class Predictor(nn.Module):
+    """A narrow transformer over visible tokens and, at hidden places, a learned token.
+
+    Args:
+        vit: the transformer whose tokens it reads: their grid and kind of positions. Its heads are the predictor's
+            too, or as many of them as divide both.
+        dim: width.
+        depth: blocks.
+        in_dim: width of a token that it reads.
+        out_dim: width of what it predicts of a token.
+
+    Raises:
+        ValueError: a head is too narrow for rotary positions, or of odd width; or a frame has a single place.
+    """
+
+    positions: Tensor | None
+    angles: Tensor | None
+
+    def __init__(self, vit: ViTConfig, dim: int, depth: int, in_dim: int, out_dim: int):
+        super().__init__()
+        if vit.grid[1:] == (1, 1):
+            raise ValueError(
+                f"encoder.vit.patch={vit.patch} leaves a frame of {vit.image_size} pixels one place: none could be "
+                "hidden and another shown. Choose a smaller patch."
+            )
+        heads = math.gcd(dim, vit.heads)
+        check_width(dim, heads, vit.positions)
+        self.heads = heads
+        self.embed = nn.Linear(in_dim, dim)
+        self.mask_token = nn.Parameter(torch.zeros(dim))
+        rotary = vit.positions == "rotary"
+        self.register_buffer("positions", None if rotary else sincos_positions(vit.grid, dim), persistent=False)
+        self.register_buffer("angles", rotary_angles(vit.grid, dim // heads) if rotary else None, persistent=False)
+        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.out = nn.Linear(dim, out_dim)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    def forward(self, context: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
+        """Predictions for all tokens it is given, the visible ones first.
+
+        Args:
+            context: encoded visible tokens, (B, V, in_dim).
+            visible: their indices, (B, V).
+            hidden: indices of the hidden tokens, (B, M).
+
+        Returns:
+            (B, V + M, out_dim).
+        """
+        places = torch.cat([visible, hidden], 1)
+        x = torch.cat([self.embed(context), self.mask_token.expand(*hidden.shape, -1)], 1)
+        if self.positions is not None:
+            x = x + self.positions[places]
+        angles = None if self.angles is None else self.angles[places]
+        for block in self.blocks:
+            x = block(x, angles)
+        return self.out(self.norm(x))

@@ -1,0 +1,197 @@
+"""Terms that tie a clip's embedding to what happens: to coming frames, to actions and to rewards.
+
+Any objective on the video transformer may have them beside its own loss. Each has a coefficient, and 0
+switches it off:
+- future: the embedding, carried on by the actions, predicts principal components of the coming frames. They
+  are whitened, so the targets are few, of one size, and cannot collapse;
+- contrast: the embedding, now and carried on by the actions, picks the teacher's embedding of the clip at that
+  time from among the batch's others (InfoNCE; van den Oord et al. 2018, ATC: Stooke et al. 2021);
+- reward: the rewards on the way (MWM, Seo et al. 2022);
+- variance, covariance (VICReg, Bardes et al. 2022), inverse dynamics (which actions led from one clip to
+  another; eb_jepa, Terver et al. 2026).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mindreel.encoders.backbone.readout import whitening
+
+
+@dataclass(frozen=True)
+class GroundingConfig:
+    """Terms on the clip's embedding: all are off unless an encoder turns them on."""
+
+    future_coef: float = 0.0
+    """Weight of predicting the principal components of the coming frames."""
+    future_components: int = 32
+    """Principal components of a frame that are predicted."""
+    change_components: int = 32
+    """Principal components of the change from one frame to the next that are predicted besides."""
+    future_pool: int = 2
+    """Pixels, in height and width, averaged before the components are taken."""
+    contrast_coef: float = 0.0
+    """Weight of recognising the teacher's embedding, now and after K actions, among those of other clips."""
+    contrast_temperature: float = 0.1
+    """Divides the cosines that clips are recognised by."""
+    reward_coef: float = 0.0
+    """Weight of predicting the rewards on the way to these frames."""
+    variance_coef: float = 0.0
+    """Weight of the hinge that keeps each embedding feature's standard deviation above 1."""
+    covariance_coef: float = 0.0
+    """Weight of the squared correlations between embedding features."""
+    inverse_coef: float = 0.0
+    """Weight of telling the mean action from the embeddings before and after."""
+
+    def __post_init__(self):
+        if min(self.future_components, self.change_components) < 0 or self.future_pool < 1:
+            raise ValueError(
+                "future_components and change_components must be 0 or more and future_pool 1 or more, got "
+                f"{self.future_components}, {self.change_components} and {self.future_pool}."
+            )
+        if self.contrast_temperature <= 0:
+            raise ValueError(f"contrast_temperature must be above 0, got {self.contrast_temperature}.")
+
+    @property
+    def active(self) -> bool:
+        """Whether any term is on."""
+        carried = self.future_coef or self.contrast_coef or self.reward_coef
+        return bool(carried or self.variance_coef or self.covariance_coef or self.inverse_coef)
+
+
+class Grounding(nn.Module):
+    """The terms, and the small networks that they need.
+
+    Args:
+        config: their weights.
+        width: width of the embedding, E.
+        action_dim: number of action dimensions, A.
+        image_size: height and width of a frame, in pixels.
+    """
+
+    frame_components: Tensor
+    change_components: Tensor
+    reward_scale: Tensor
+
+    def __init__(self, config: GroundingConfig, width: int, action_dim: int, image_size: int):
+        super().__init__()
+        self.config = config
+        self.projector = mlp(width, width, width)
+        self.forward_model = mlp(width + action_dim, width, width)
+        self.inverse_model = mlp(2 * width, width, action_dim)
+        self.reward_model = mlp(width + action_dim, width, 1)
+        self.component_head = nn.Linear(width, config.future_components + config.change_components)
+        pixels = 3 * (image_size // config.future_pool) ** 2
+        self.register_buffer("frame_components", torch.zeros(pixels, config.future_components))
+        self.register_buffer("change_components", torch.zeros(pixels, config.change_components))
+        self.register_buffer("reward_scale", torch.ones(()))
+
+    def fit(self, frames: Tensor, reward: Tensor) -> None:
+        """Sets the principal components and the reward's scale: targets, which no feature depends on.
+
+        Args:
+            frames: pairs of successive frames, centred, in any unit, (N, 2, 3, H, W): the components are white.
+            reward: rewards (N,).
+        """
+        self.reward_scale.copy_(reward.std().clamp(min=1e-3))
+        before, now = self._pooled(frames.flatten(0, 1)).unflatten(0, (-1, 2)).unbind(1)
+        for components, values in ((self.frame_components, now), (self.change_components, now - before)):
+            components.copy_(whitening(values, components.shape[1]))
+
+    def forward(
+        self,
+        embedding: Tensor,
+        frames: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        taught: tuple[Tensor, Tensor] | None = None,
+        after: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Weighted terms by name.
+
+        Args:
+            embedding: of the clip, (B, E).
+            frames: as in `fit`, from the one before the clip's newest on, (B, K + 2, 3, H, W).
+            action: the K actions taken after the clip's newest frame, (B, K, A).
+            reward: the rewards of these actions, (B, K).
+            taught: the teacher's embeddings of the clip and of the one K actions later, (B, E) each: for contrast.
+            after: the embedding of the clip K actions later, (B, E): for inverse.
+        """
+        config = self.config
+        losses = self.collapse_losses(embedding)
+        if config.inverse_coef:
+            assert after is not None
+            guess = self.inverse_model(torch.cat([embedding, after], -1))
+            losses["inverse_loss"] = config.inverse_coef * F.mse_loss(guess, action.mean(1))
+        if not (config.future_coef or config.contrast_coef or config.reward_coef):
+            return losses
+        carried, rewards = self._imagine(embedding, action)  # (B, K + 1, E), (B, K)
+        if config.future_coef:
+            losses["future_loss"] = config.future_coef * self._future_loss(carried, frames)
+        if config.contrast_coef:
+            assert taught is not None
+            now, then = taught
+            contrast = self._contrast_loss(carried[:, 0], now) + self._contrast_loss(carried[:, -1], then)
+            losses["contrast_loss"] = config.contrast_coef * contrast / 2
+        if config.reward_coef:
+            losses["reward_loss"] = config.reward_coef * F.mse_loss(rewards, reward / self.reward_scale)
+        return losses
+
+    def collapse_losses(self, embedding: Tensor) -> dict[str, Tensor]:
+        """Variance and covariance terms of embeddings (B, E)."""
+        config = self.config
+        losses = {}
+        if config.variance_coef:
+            losses["variance_loss"] = config.variance_coef * variance_loss(embedding)
+        if config.covariance_coef:
+            losses["covariance_loss"] = config.covariance_coef * covariance_loss(embedding)
+        return losses
+
+    def _imagine(self, embedding: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Carries embeddings (B, E) on by actions (B, K, A): embeddings (B, K + 1, E) and rewards (B, K)."""
+        carried, rewards = [embedding], []
+        for k in range(action.shape[1]):
+            both = torch.cat([carried[-1], action[:, k]], -1)
+            rewards.append(self.reward_model(both).squeeze(-1))
+            carried.append(carried[-1] + self.forward_model(both))
+        return torch.stack(carried, 1), torch.stack(rewards, 1)
+
+    def _future_loss(self, carried: Tensor, frames: Tensor) -> Tensor:
+        """Error of the components at K + 1 times, from embeddings (B, K + 1, E); frames (B, K + 2, 3, H, W)."""
+        pooled = self._pooled(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # (B, K + 2, P)
+        now, change = pooled[:, 1:], pooled[:, 1:] - pooled[:, :-1]
+        target = torch.cat([now @ self.frame_components, change @ self.change_components], -1)  # (B, K + 1, C)
+        return F.mse_loss(self.component_head(carried), target)
+
+    def _pooled(self, frames: Tensor) -> Tensor:
+        """Centred frames (N, 3, H, W) made smaller by averaging, as rows: (N, 3 H W / pool^2)."""
+        return F.avg_pool2d(frames, self.config.future_pool).flatten(1)
+
+    def _contrast_loss(self, embedding: Tensor, taught: Tensor) -> Tensor:
+        """InfoNCE between embeddings (B, E) and the teacher's of the same clips (B, E)."""
+        target = F.normalize((taught - taught.mean(0)) / (taught.std(0) + 1e-4), dim=-1)
+        query = F.normalize(self.projector(embedding), dim=-1)
+        logits = query @ target.T / self.config.contrast_temperature  # (B, B)
+        return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
+
+
+def variance_loss(embedding: Tensor) -> Tensor:
+    """How far the standard deviations of the features of (B, E) fall short of 1, on average."""
+    return F.relu(1 - (embedding.var(0) + 1e-4).sqrt()).mean()
+
+
+def covariance_loss(embedding: Tensor) -> Tensor:
+    """The squared covariances between different features of (B, E), summed, over E."""
+    centred = embedding - embedding.mean(0)
+    covariance = centred.T @ centred / (embedding.shape[0] - 1)
+    off_diagonal = covariance.pow(2).sum() - covariance.diagonal().pow(2).sum()
+    return off_diagonal / embedding.shape[1]
+
+
+def mlp(in_dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
+    """Two linear layers, with LayerNorm and SiLU between them."""
+    return nn.Sequential(
+        nn.Linear(in_dim, hidden_dim), nn.LayerNorm(hidden_dim), nn.SiLU(), nn.Linear(hidden_dim, out_dim)
+    )

@@ -1,0 +1,69 @@
+"""InternVideo on an agent's rollouts: hidden pixels, sentences and labels, all at once.
+
+Wang et al. 2022. The paper trains a masked and a contrastive network, coordinates the two by attention between them
+and tunes the whole on labels. Here one network learns all three together, which a small one can: it draws hidden
+tubes as VideoMAE does, brings a clip's embedding near the sentence that says what happens in it, and tells from
+that embedding which sentence it is. The embedding reads every token in its place: learning through the tokens' mean
+or one attentive query moved them all alike, and left their principal components a lower rank.
+
+Several clips of a batch share a sentence. All of them are matches of that sentence (InfoNCE with several positives):
+plain contrast would push apart what is alike.
+"""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from mindreel.encoders.objectives.sentences import TextConfig, TextHeads
+from mindreel.encoders.objectives.video_encoder import Batch
+from mindreel.encoders.objectives.videomae import VideoMAE, VideoMAEConfig
+
+
+@dataclass(frozen=True)
+class InternVideoConfig(VideoMAEConfig):
+    """InternVideo: VideoMAE, contrast with sentences and supervised tuning together."""
+
+    text: TextConfig = field(default_factory=TextConfig)
+    """How clips are compared with sentences."""
+    pixel_coef: float = 1.0
+    """Weight of predicting hidden pixels."""
+    text_coef: float = 0.5
+    """Weight of matching clips and sentences."""
+    label_coef: float = 0.5
+    """Weight of telling the behaviour."""
+
+
+class InternVideo(VideoMAE):
+    """The video transformer with InternVideo's objective."""
+
+    reads_text = True
+    needs_embedding = True
+    config: InternVideoConfig
+
+    def __init__(self, config: InternVideoConfig, action_dim: int, state_dim: int = 0):
+        super().__init__(config, action_dim, state_dim)
+        self.text = TextHeads(config.text, config.embedding_dim)
+        self.reads_text = bool(config.text_coef or config.label_coef)
+
+    def read_sentences(self, sentences: tuple[str, ...]) -> None:
+        """Embeds the sentences that `behaviour` counts through; called once, before `losses`."""
+        self.text.read(sentences)
+
+    def objective(self, batch: Batch) -> dict[str, Tensor]:
+        """Squared error at hidden tokens, contrast with sentences, cross-entropy of behaviours.
+
+        The last two are 0 where no clip of the batch has a sentence.
+
+        Raises:
+            ValueError: no sentences were read, or fewer than the batch's behaviours point to.
+        """
+        config, losses = self.config, {}
+        if config.pixel_coef:
+            losses["pixel_loss"] = config.pixel_coef * super().objective(batch)["videomae_loss"]
+        if self.reads_text:
+            self.text.check(batch.behaviour)
+        if config.text_coef:
+            losses["text_loss"] = config.text_coef * self.text.contrast_loss(batch.embedding, batch.behaviour)
+        if config.label_coef:
+            losses["label_loss"] = config.label_coef * self.text.label_loss(batch.embedding, batch.behaviour)
+        return losses

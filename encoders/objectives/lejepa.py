@@ -1,0 +1,98 @@
+"""LeJEPA on an agent's rollouts: predict the next embedding, and keep embeddings distributed as a standard normal.
+
+Balestriero and LeCun 2025 (LeJEPA, SIGReg); as a world model, LeWorldModel (Maes et al. 2026). There is no
+teacher and no stop-gradient: what keeps the embeddings from collapsing is SIGReg alone, which asks that every
+one-dimensional shadow of them looks normal.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mindreel.encoders.objectives.auxiliary import mlp
+from mindreel.encoders.objectives.video_encoder import Batch, VideoConfig, VideoEncoder
+
+
+@dataclass(frozen=True)
+class LeJEPAConfig(VideoConfig):
+    """LeJEPA: the next embedding from this one and the actions, embeddings kept normal."""
+
+    sigreg_coef: float = 0.09
+    """Weight of SIGReg beside the prediction."""
+    projections: int = 1024
+    """Directions that the embeddings are looked at from, drawn anew at each step."""
+    knots: int = 17
+    """Points at which each direction's characteristic function is compared."""
+    projector_dim: int = 192
+    """Width of the space that prediction and SIGReg act in."""
+
+    def __post_init__(self):
+        if self.projections < 1 or self.knots < 2:
+            raise ValueError(f"SIGReg needs projections >= 1 and knots >= 2, got {self.projections} and {self.knots}.")
+
+
+class LeJEPA(VideoEncoder):
+    """The video transformer with LeJEPA's objective on its embedding, behind a projector with BatchNorm."""
+
+    needs_embedding = True
+    config: LeJEPAConfig
+
+    def __init__(self, config: LeJEPAConfig, action_dim: int, state_dim: int = 0):
+        super().__init__(config, action_dim, state_dim)
+        width = config.projector_dim
+        self.projector = nn.Sequential(nn.Linear(config.embedding_dim, width), nn.BatchNorm1d(width))
+        self.forward_model = mlp(width + action_dim, width, width)
+
+    def objective(self, batch: Batch) -> dict[str, Tensor]:
+        """Squared error of the embedding that the actions lead to, and SIGReg of those before and after."""
+        config = self.config
+        both = self.projector(torch.cat([batch.embedding, batch.embedding_after])).unflatten(0, (2, -1))  # (2, B, E)
+        predicted = both[0]
+        for k in range(batch.action.shape[1]):
+            predicted = predicted + self.forward_model(torch.cat([predicted, batch.action[:, k]], -1))
+        return {
+            "lejepa_loss": F.mse_loss(predicted, both[1]),
+            "sigreg_loss": config.sigreg_coef * sigreg(both, config.projections, config.knots),
+        }
+
+
+def sigreg(embeddings: Tensor, projections: int, knots: int) -> Tensor:
+    """How far embeddings are from a standard normal, seen from random directions.
+
+    Args:
+        embeddings: sets of B embeddings, (..., B, E).
+        projections: directions, drawn uniformly from the sphere.
+        knots: points of the integral.
+
+    Returns:
+        the mean of `epps_pulley` over sets and directions.
+    """
+    device = embeddings.device
+    directions = F.normalize(torch.randn(embeddings.shape[-1], projections, device=device), dim=0)
+    with torch.autocast(device.type, enabled=False):  # the statistic is small differences of means near 1
+        return epps_pulley(embeddings.float() @ directions, knots).mean()
+
+
+def epps_pulley(samples: Tensor, knots: int, reach: float = 3.0) -> Tensor:
+    """The statistic of Epps and Pulley (1983): B times the squared distance of characteristic functions.
+
+    B times the integral, over t from -reach to reach, of |mean(exp(i t x)) - exp(-t^2 / 2)|^2 exp(-t^2 / 2), by
+    the trapezoid rule. Of a standard normal's samples it is about 1.05 on average, whatever B.
+
+    Args:
+        samples: B numbers for each of S tests, (..., B, S).
+        knots: points from 0 to `reach`; the integrand is even.
+
+    Returns:
+        (..., S).
+    """
+    t = torch.linspace(0, reach, knots, device=samples.device)
+    normal = torch.exp(-(t**2) / 2)
+    weight = torch.full_like(t, 2 * reach / (knots - 1))
+    weight[[0, -1]] /= 2
+    angle = samples.unsqueeze(-1) * t  # (..., B, S, knots)
+    real, imaginary = angle.cos().mean(-3), angle.sin().mean(-3)  # (..., S, knots)
+    distance = (real - normal) ** 2 + imaginary**2
+    return samples.shape[-2] * (distance @ (weight * normal))

@@ -1,0 +1,78 @@
+"""VICReg on an agent's rollouts: two views of a clip get one embedding, whose features vary and do not correlate.
+
+Bardes et al. 2022. The views are the clip shifted by a few pixels and made brighter or darker, each its own way.
+What the views differ in is what the features are asked to forget: a shift costs the position of a body within
+those pixels. With `moments` the second view is the clip some decisions later instead, and what is forgotten is
+what changes from one to the next.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mindreel.encoders.backbone.frames import shifted
+from mindreel.encoders.objectives.auxiliary import covariance_loss, variance_loss
+from mindreel.encoders.objectives.video_encoder import Batch, VideoConfig, VideoEncoder
+
+
+@dataclass(frozen=True)
+class VICRegConfig(VideoConfig):
+    """VICReg: two views of a clip agree."""
+
+    invariance_coef: float = 25.0
+    """Weight of the squared difference between the views."""
+    variance_coef: float = 25.0
+    """Weight of the hinge that keeps each feature's standard deviation above 1."""
+    covariance_coef: float = 1.0
+    """Weight of the squared covariances between features."""
+    expander_dim: int = 512
+    """Width of the space that the three terms act in."""
+    shift: int = 2
+    """Pixels that a view is shifted by at most, up or down and left or right."""
+    brightness: float = 0.2
+    """Share by which a view is made brighter or darker at most."""
+    moments: bool = False
+    """Take the clip after the K actions as second view, and leave both as they are."""
+
+
+class VICReg(VideoEncoder):
+    """The video transformer with VICReg's objective on its embedding, behind an expander."""
+
+    needs_embedding = True
+    config: VICRegConfig
+
+    def __init__(self, config: VICRegConfig, action_dim: int, state_dim: int = 0):
+        super().__init__(config, action_dim, state_dim)
+        width = config.expander_dim
+        self.expander = nn.Sequential(
+            nn.Linear(config.embedding_dim, width),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Linear(width, width, bias=False),
+        )
+
+    def objective(self, batch: Batch) -> dict[str, Tensor]:
+        """Invariance, variance and covariance of the two views' expanded embeddings."""
+        config = self.config
+        if config.moments:
+            embeddings = batch.embedding, batch.embedding_after
+        else:
+            embeddings = tuple(self.embed(self.vit(self._view(batch.clip))) for _ in range(2))
+        one, two = (self.expander(embedding) for embedding in embeddings)  # (B, E) each
+        return {
+            "vicreg_invariance_loss": config.invariance_coef * F.mse_loss(one, two),
+            "vicreg_variance_loss": config.variance_coef * (variance_loss(one) + variance_loss(two)) / 2,
+            "vicreg_covariance_loss": config.covariance_coef * (covariance_loss(one) + covariance_loss(two)),
+        }
+
+    def _view(self, clip: Tensor) -> Tensor:
+        """A clip (B, F, 3, H, W) shifted and brightened at random, the same way in all its frames."""
+        config = self.config
+        spread = config.brightness * (2 * torch.rand(len(clip), 1, 1, 1, 1, device=clip.device) - 1)
+        # Brightness scales what the camera saw, from which the mean frame has been taken off since.
+        return shifted(clip + spread * (clip + self.mean_frame / self.pixel_std), config.shift)

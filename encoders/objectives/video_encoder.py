@@ -1,0 +1,250 @@
+"""What every objective on our own video transformer shares: normalised clips, a readout, grounding, a teacher."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from mindreel.encoders.backbone.frames import NormalisedFrames, shifted
+from mindreel.encoders.backbone.readout import EmbeddingReadout, fit_readout, make_readout
+from mindreel.encoders.backbone.teacher import follow, teacher_of
+from mindreel.encoders.backbone.vit import VideoTransformer, ViTConfig
+from mindreel.encoders.encoder import check_frames, check_sequences, check_training_mode
+from mindreel.encoders.objectives.auxiliary import Grounding, GroundingConfig
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """The video transformer, and what the agent receives of it."""
+
+    vit: ViTConfig = field(default_factory=ViTConfig)
+    """The video transformer."""
+    training_mode: str = "refresh"
+    """frozen (pretrained once), refresh (again on the agent's rollouts), finetune (by the agent) or cotrain (both)."""
+    readout: str = "compressed"
+    """What the agent receives: compressed (principal components of the tokens), embedding (the trained head that terms
+    act on), pooled or tokens."""
+    embedding_dim: int = 256
+    """Width of a clip's embedding, and number of principal components of readout=compressed."""
+    token_channels: int = 16
+    """Channels that each token is squeezed to before the embedding reads all of them."""
+    grounding: GroundingConfig = field(default_factory=GroundingConfig)
+    """Terms on the clip's embedding beside the objective's own loss."""
+    random_shift: int = 0
+    """Pixels that the frames of each sequence are moved by while it is learned from, at most, up or down and left or
+    right; all of them by the same."""
+    ema_start: float = 0.99
+    """Share of the teacher, where there is one, that is kept at each step, at the beginning of pretraining."""
+    ema_end: float = 1.0
+    """The same at its end; equal to ema_start for a constant share."""
+
+
+class Batch:
+    """Sequences to learn from, and what several terms read of them, computed once and only if wanted.
+
+    Attributes:
+        frames: all F + K frames, normalised, (B, F + K, 3, H, W).
+        clip: the first F of them: what the features describe, newest last.
+        after: the last F of them: the clip that the K actions led to.
+        action: (B, K, A).
+        reward: (B, K).
+        behaviour: index of the sentence that describes the clip's newest frame, int64 (B,), -1 where unknown.
+    """
+
+    def __init__(self, encoder: "VideoEncoder", frames: Tensor, action: Tensor, reward: Tensor, behaviour: Tensor):
+        self._encoder = encoder
+        self.frames, self.action, self.reward, self.behaviour = frames, action, reward, behaviour
+        self.clip, self.after = frames[:, : encoder.clip_frames], frames[:, -encoder.clip_frames :]
+
+    @cached_property
+    def stem(self) -> Tensor:
+        """The clip's tokens before any block, (B, N, D)."""
+        return self._encoder.vit.embed(self.clip)
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """The clip's tokens, (B, N, D)."""
+        return self._encoder.vit.encode(self.stem)
+
+    @cached_property
+    def embedding(self) -> Tensor:
+        """The clip's embedding, (B, E)."""
+        return self._encoder.embed(self.tokens)
+
+    @cached_property
+    def embedding_after(self) -> Tensor:
+        """The embedding of the clip that the actions led to, (B, E)."""
+        return self._encoder.embed(self._encoder.vit(self.after))
+
+    @cached_property
+    def taught(self) -> Tensor:
+        """The teacher's tokens of the clip, without gradient, (B, N, D)."""
+        assert self._encoder.teacher is not None
+        with torch.no_grad():
+            return self._encoder.teacher(self.clip)
+
+
+class VideoEncoder(NormalisedFrames):
+    """A video transformer with a readout. A subclass adds its `objective`.
+
+    Args:
+        config: architecture, readout, grounding.
+        action_dim: number of action dimensions, A.
+        state_dim: not used; all encoders are built alike.
+    """
+
+    has_objective = True
+    fits_readout = True
+    needs_teacher = False
+    """Whether the objective reads the teacher's tokens."""
+    needs_embedding = False
+    """Whether the objective reads the clip's embedding."""
+
+    def __init__(self, config: VideoConfig, action_dim: int, state_dim: int = 0):
+        super().__init__(config.vit.image_size)
+        check_training_mode(config.training_mode, ("frozen", "finetune", "refresh", "cotrain"))
+        vit, grounding = config.vit, config.grounding
+        if min(config.embedding_dim, config.token_channels) < 1 or config.random_shift < 0:
+            raise ValueError(
+                "encoder.embedding_dim and token_channels must be 1 or more and random_shift 0 or more, got "
+                f"{config.embedding_dim}, {config.token_channels} and {config.random_shift}."
+            )
+        if not 0 <= config.ema_start <= 1 or not 0 <= config.ema_end <= 1:
+            raise ValueError(
+                f"encoder.ema_start and ema_end are shares from 0 to 1, got {config.ema_start} and {config.ema_end}."
+            )
+        if grounding.future_coef and vit.frames < 2:
+            raise ValueError(
+                "encoder.grounding.future_coef weighs changes between frames: encoder.vit.frames must be 2 or more, "
+                f"got {vit.frames}."
+            )
+        self.config, self.action_dim = config, action_dim
+        self.clip_frames, self.token_grid, self.training_mode = vit.frames, vit.grid, config.training_mode
+        self.vit = VideoTransformer(vit)
+        sizes = vit.num_tokens, vit.dim, config.embedding_dim, config.token_channels
+        self.readout = make_readout(config.readout, *sizes)
+        self.feature_dim = self.readout.feature_dim
+        # Terms act on an embedding whether or not it is what the agent receives.
+        embeds, received = self.needs_embedding or grounding.active, isinstance(self.readout, EmbeddingReadout)
+        if received and self.has_objective and not (embeds or self.trained_by_agent):
+            raise ValueError(
+                "Nothing would train the head of encoder.readout=embedding: choose readout=compressed, or switch on a "
+                "term of encoder.grounding."
+            )
+        self.head = EmbeddingReadout(*sizes) if embeds and not received else None
+        self.grounding = None
+        if grounding.active:
+            self.grounding = Grounding(grounding, config.embedding_dim, action_dim, vit.image_size)
+        self.teacher = teacher_of(self.vit) if self.needs_teacher or grounding.contrast_coef else None
+        head = self.head or self.readout
+        teaches = head if grounding.contrast_coef and isinstance(head, EmbeddingReadout) else None
+        self.teacher_head = None if teaches is None else teacher_of(teaches)
+
+    # ---- features ----
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """uint8 clips (B, F, 3, H, W), newest frame last, to features (B, feature_dim).
+
+        Raises:
+            ValueError: the clips are of another shape or type.
+        """
+        return self.readout(self.tokens(observation))
+
+    def tokens(self, observation: Tensor) -> Tensor:
+        """uint8 clips (B, F, 3, H, W) to tokens (B, N, D), ordered by time, row, column."""
+        self._check(observation, self.clip_frames)
+        return self.vit(self.normalise(observation))
+
+    def watched(self, observation: Tensor) -> Tensor:
+        """What shows a collapse, (B, n): for most readouts the tokens, which they were fitted to at an earlier step."""
+        return self.readout.watched(self.tokens(observation))
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, N, D) to the embeddings (B, E) that terms act on."""
+        head = self.head or self.readout
+        assert isinstance(head, EmbeddingReadout)
+        return head.embedding(tokens)
+
+    def _check(self, frames: Tensor, count: int) -> None:
+        check_frames(frames, count, self.config.vit.image_size, self.config.vit.image_size)
+
+    # ---- what is fitted to rollouts ----
+
+    def fit_targets(self, frames: Tensor, reward: Tensor) -> None:
+        """Sets the targets of grounding alone, which the features do not depend on."""
+        if self.grounding is not None:
+            self.grounding.fit(self.normalise(frames), reward)
+
+    def fit_readout(self, clips: Tensor) -> None:
+        """Fits the readout to the tokens of clips, uint8 (N, F, 3, H, W)."""
+        fit_readout(self.readout, self.tokens, clips)
+
+    # ---- objective ----
+
+    def objective(self, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms of the objective itself, by name."""
+        raise NotImplementedError
+
+    def losses(
+        self, frames: Tensor, action: Tensor, reward: Tensor, behaviour: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The objective's terms and those of grounding, as in `Encoder.losses`.
+
+        Raises:
+            ValueError: frames, actions or rewards are of another shape, or frames of another type; or every
+                coefficient is 0.
+        """
+        check_sequences(frames, action, reward, self.action_dim)
+        self._check(frames, self.clip_frames + action.shape[1])
+        if behaviour is None:
+            behaviour = torch.full(frames.shape[:1], -1, device=frames.device)
+        seen = self.normalise(frames)
+        if self.config.random_shift:
+            seen = shifted(seen, self.config.random_shift)
+        batch = Batch(self, seen, action, reward, behaviour)
+        losses = self.objective(batch) | self._grounding_losses(batch)
+        if not losses:
+            raise ValueError(
+                "Every coefficient of the encoder's objective is 0: use encoder=random for an untrained one."
+            )
+        return losses
+
+    def _grounding_losses(self, batch: Batch) -> dict[str, Tensor]:
+        if self.grounding is None:
+            return {}
+        config = self.config.grounding
+        taught = None
+        if self.teacher is not None and self.teacher_head is not None:
+            with torch.no_grad():
+                head = self.teacher_head.embedding
+                taught = head(batch.taught), head(self.teacher(batch.after))
+        after = batch.embedding_after if config.inverse_coef else None
+        seen = batch.frames[:, max(0, self.clip_frames - 2) :]  # the frame before the newest, and all from there
+        return self.grounding(batch.embedding, seen, batch.action, batch.reward, taught, after)
+
+    def update_teacher(self, progress: float) -> None:
+        """Moves the teacher towards the encoder; `progress` in [0, 1] is the share of pretraining done."""
+        keep = self.config.ema_start + (self.config.ema_end - self.config.ema_start) * progress
+        if self.teacher is not None:
+            follow(self.teacher, self.vit, keep)
+        if self.teacher_head is not None:
+            follow(self.teacher_head, self.head or self.readout, keep)
+
+
+@dataclass(frozen=True)
+class RandomConfig(VideoConfig):
+    """The network of encoder=vjepa, untrained and frozen."""
+
+    training_mode: str = "frozen"
+    """Only frozen."""
+
+
+class RandomEncoder(VideoEncoder):
+    """A video transformer that nobody trains."""
+
+    has_objective = False
+
+    def __init__(self, config: RandomConfig, action_dim: int, state_dim: int = 0):
+        check_training_mode(config.training_mode, ("frozen",))
+        super().__init__(config, action_dim, state_dim)

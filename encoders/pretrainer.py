@@ -1,0 +1,300 @@
+"""The pretraining loop of encoders that have an objective of their own."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, distributed
+from torch.nn import Parameter
+
+from mindreel.encoders.backbone.vit import Block
+from mindreel.encoders.probes.regression import effective_rank
+from mindreel.encoders.throughput import autocast_dtype, count_flops, peak_flops
+
+_MOMENTS = 5  # of pretraining, at which the operations of a step are counted
+_WATCHED_CLIPS = 64  # of a step, over its batches, that metrics and the watch for collapse are computed on at most
+
+
+class CollapseError(ValueError):
+    """The encoder's features no longer tell observations apart."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """How an encoder is pretrained on rollouts."""
+
+    steps: int = 600
+    """Gradient steps before the agent starts."""
+    refresh_steps: int = 150
+    """Gradient steps of each refresh on the agent's own rollouts (encoder.training_mode=refresh)."""
+    tflop: float = 0.0
+    """Operations (10^12) that set the steps, so that objectives of unequal cost get equal compute; 0 for `steps`."""
+    batch_size: int = 64
+    """Sequences in a batch, 2 or more: objectives compare the clips of a batch with each other."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged for one step."""
+    future_steps: int = 4
+    """Steps K between a clip and the one whose features are predicted from it."""
+    lr: float = 1e-3
+    """Peak learning rate of AdamW."""
+    refresh_lr: float = 5e-4
+    """Peak learning rate in a refresh."""
+    warmup: int = 20
+    """Steps over which the learning rate rises."""
+    weight_decay: float = 0.04
+    """Weight decay of AdamW."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """Arithmetic of the losses: float32, bf16 (weights stay float32), or bf16 on GPUs that have it."""
+    compile: bool = False
+    """Compile the transformer's blocks; takes a minute and pays in long runs."""
+    min_effective_rank: float = 1.2
+    """Effective rank of the features, or of the tokens that they are fitted to, below which the encoder counts as
+    collapsed and the run stops. One strong direction is no collapse: VideoMAE's rank goes down to 2 on walker."""
+    min_feature_std: float = 1e-3
+    """Standard deviation of the same, as a share of their size, below which the same holds."""
+    log_every: int = 50
+    """Steps between lines of metrics."""
+
+    def __post_init__(self):
+        if min(self.accumulate, self.future_steps, self.log_every) < 1 or self.batch_size < 2:
+            raise ValueError("accumulate, future_steps and log_every must be 1 or more, and batch_size 2 or more.")
+        if self.tflop < 0 or self.tflop and self.steps < 1:
+            raise ValueError(f"tflop must be 0 or more, and 0 where steps is, got {self.tflop} and {self.steps}.")
+
+
+Sample = Callable[[], tuple[Tensor, ...]]
+
+
+class Pretrainer:
+    """Trains an encoder that has `losses` and `update_teacher`, on sequences drawn from rollouts.
+
+    In several processes (torch.distributed) each draws batches of its own, and gradients are averaged over all.
+
+    Args:
+        config: optimisation.
+        encoder: the encoder.
+
+    Attributes:
+        watch: what else to measure where metrics are due, such as a probe; None for nothing.
+
+    Raises:
+        ValueError: bf16 is asked for on a device that lacks it.
+    """
+
+    def __init__(self, config: PretrainConfig, encoder):
+        self.config = config
+        self.encoder = encoder
+        self.parameters: list[Parameter] = [p for p in encoder.parameters() if p.requires_grad]
+        self.device = self.parameters[0].device
+        self.dtype = autocast_dtype(config.precision, self.device)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=config.weight_decay)
+        self.watch: Callable[[], dict[str, float]] | None = None
+        self.step = 0  # steps in all
+        self.done = 0  # steps of the present phase
+        self._affordable: float | None = None  # steps that config.tflop allows before the agent starts
+        self._clips, self._seconds = 0, 0.0  # of this process, its first steps left out
+        self._warm = 0
+
+    def planned(self, sample: Sample, steps: int) -> int:
+        """The gradient steps of a phase: `steps` or, with `config.tflop`, as much more or less as `config.steps`.
+
+        Args:
+            sample: draws a batch, whose operations are counted.
+            steps: length of the phase where steps are not set by compute: `config.steps` or `config.refresh_steps`.
+        """
+        config = self.config
+        if not (config.tflop and steps):
+            return steps
+        if self._affordable is None:
+            processes = distributed.get_world_size() if distributed.is_initialized() else 1
+            clips = config.batch_size * config.accumulate * processes
+            affordable = config.tflop * 1e12 / (clips * flops_per_clip(self.encoder, sample))
+            self._affordable = _of_the_first(affordable, self.device)  # masks are random, and so is their cost
+        return max(1, round(self._affordable * steps / config.steps))
+
+    def train(self, sample: Sample, steps: int, lr: float) -> Iterator[dict[str, float] | None]:
+        """Trains until `steps` of this phase are done, yielding after each: metrics where they are due, or None.
+
+        Args:
+            sample: draws a batch, the arguments of `losses`: frames uint8 (B, F + K, 3, H, W), actions (B, K, A),
+                rewards (B, K) and, where it is known, behaviour (B,).
+            steps: length of the phase; a resumed phase goes on where it stood.
+            lr: peak learning rate.
+
+        Raises:
+            CollapseError: the features have lost their rank or their spread, or are not finite.
+        """
+        self.encoder.train()
+        if self.config.compile:
+            compile_blocks(self.encoder)
+        while self.done < steps:
+            start = time.perf_counter()
+            self._set_lr(lr, steps)
+            losses, clips = self._gradients(sample)
+            self.optimizer.step()
+            self.encoder.update_teacher(self.done / steps)
+            self.step += 1
+            self.done += 1
+            due = self.done % self.config.log_every == 0 or self.done == steps
+            metrics = self._metrics(losses, clips) if due else None
+            self._note(time.perf_counter() - start)
+            yield metrics
+        self.done = 0
+        self.encoder.eval()
+
+    def _gradients(self, sample: Sample) -> tuple[dict[str, Tensor], Tensor]:
+        """Leaves the mean gradient of a step's batches; returns its losses, and clips of these batches to look at."""
+        share = 1 / self.config.accumulate
+        total: dict[str, Tensor] = {}
+        clips: list[Tensor] = []
+        self.optimizer.zero_grad(set_to_none=True)
+        for _ in range(self.config.accumulate):
+            frames, *rest = sample()
+            with self.autocast():
+                losses = self.encoder.losses(frames, *rest)
+            (share * torch.stack([loss.float() for loss in losses.values()]).sum()).backward()
+            for name, loss in losses.items():
+                total[name] = total.get(name, 0.0) + share * loss.detach()
+            if sum(map(len, clips)) < _WATCHED_CLIPS:
+                clips.append(frames[:, : self.encoder.clip_frames])
+        average_gradients(self.parameters)
+        return total, torch.cat(clips)
+
+    def autocast(self) -> AbstractContextManager:
+        """The arithmetic that losses are computed in."""
+        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, self.dtype)
+
+    def _set_lr(self, peak: float, steps: int) -> None:
+        warm = min(1.0, (self.done + 1) / max(1, self.config.warmup))
+        cosine = 0.5 * (1 + math.cos(math.pi * self.done / steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = peak * warm * (0.05 + 0.95 * cosine)
+
+    # ---- collapse ----
+
+    @torch.no_grad()
+    def _metrics(self, losses: dict[str, Tensor], clips: Tensor) -> dict[str, float]:
+        with self.autocast():
+            features = torch.cat([self.encoder.watched(part).float() for part in clips.split(self.config.batch_size)])
+        rank, std = float(effective_rank(features)), float(features.std(0).mean())
+        scalars = {name: float(value) for name, value in losses.items()}
+        loss = sum(scalars.values())
+        # Of N clips the rank can be N - 1 at most.
+        least = min(self.config.min_effective_rank, (len(features) - 1) / 2)
+        self._check_collapse(rank, least, std, float(features.pow(2).mean().sqrt()), loss)
+        watched = self.watch() if self.watch else {}
+        return {"step": self.step, "loss": loss, **scalars, "effective_rank": rank, "feature_std": std, **watched}
+
+    def _check_collapse(self, rank: float, least: float, std: float, size: float, loss: float) -> None:
+        config = self.config
+        if not math.isfinite(loss) or not math.isfinite(rank):
+            what = "its loss or its features are not finite"
+        elif std <= config.min_feature_std * size:
+            what = "its features are the same for every clip"
+        elif rank < least:
+            what = "its features vary along too few directions"
+        else:
+            return
+        raise CollapseError(
+            f"The encoder has collapsed at step {self.step}: {what}, with effective rank {rank:.2f} (at least "
+            f"{least} is wanted), standard deviation {std:.3g} and size {size:.3g}. Raise "
+            "encoder.grounding.variance_coef or future_coef, or lower pretrain.lr."
+        )
+
+    # ---- speed ----
+
+    def _note(self, seconds: float) -> None:
+        self._warm += 1
+        if self._warm > 2:  # the first steps choose algorithms and compile
+            processes = distributed.get_world_size() if distributed.is_initialized() else 1
+            self._clips += self.config.batch_size * self.config.accumulate * processes
+            self._seconds += seconds
+
+    def throughput(self, sample: Sample) -> dict[str, float]:
+        """Operations of a clip and of all steps so far; clips a second and their share of the device's best.
+
+        Speed is that of this process, its first two steps left out; it is missing before, and all is empty without
+        any step.
+
+        Args:
+            sample: draws a batch, whose operations are counted.
+        """
+        if not self.step:
+            return {}
+        processes = distributed.get_world_size() if distributed.is_initialized() else 1
+        flops, clips = flops_per_clip(self.encoder, sample), self.config.batch_size * self.config.accumulate * processes
+        spent = {"gflop_per_clip": flops / 1e9, "tflop": self.step * clips * flops / 1e12}
+        if not self._seconds:
+            return spent
+        rate = self._clips / self._seconds
+        peak = processes * peak_flops(self.device, self.dtype or torch.float32)
+        speed = {"clips_per_s": rate, "peak_gflop_per_s": peak / 1e9, "peak_share": rate * flops / peak}
+        return spent | speed
+
+    # ---- checkpoints ----
+
+    def state_dict(self) -> dict:
+        """Everything but the encoder itself."""
+        state = {"optimizer": self.optimizer.state_dict(), "step": self.step, "done": self.done}
+        return state | {"affordable": self._affordable}
+
+    def load_state_dict(self, state: dict) -> None:
+        """The inverse of `state_dict`."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.done, self._affordable = state["step"], state["done"], state.get("affordable")
+
+
+def compile_blocks(encoder: torch.nn.Module) -> None:
+    """Compiles every transformer block where it stands; they share their code, so that one is compiled."""
+    for module in encoder.modules():
+        if isinstance(module, Block):
+            module.compile()
+
+
+def average_gradients(parameters: Sequence[Parameter]) -> None:
+    """Averages gradients over all processes; nothing to do in a single one."""
+    if not distributed.is_initialized():
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])  # one message instead of many
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for gradient, averaged in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(averaged.view_as(gradient))
+
+
+def broadcast(encoder: torch.nn.Module) -> None:
+    """Gives all processes the parameters and buffers of the first; nothing to do in a single one."""
+    if distributed.is_initialized():
+        for value in encoder.state_dict().values():
+            distributed.broadcast(value, 0)
+
+
+def _of_the_first(number: float, device: torch.device) -> float:
+    """The first process's number, for all of them."""
+    if not distributed.is_initialized():
+        return number
+    shared = torch.tensor(number, device=device)
+    distributed.broadcast(shared, 0)
+    return float(shared)
+
+
+def flops_per_clip(encoder, sample: Sample) -> float:
+    """Operations of an encoder's own objective and its gradient, for each clip of a batch.
+
+    The mean over pretraining, since an objective may go through stages. Counted on a copy, with random numbers of
+    its own, so that nothing is changed by counting.
+    """
+    devices = [p.device for p in encoder.parameters() if p.device.type == "cuda"][:1]
+    with torch.random.fork_rng(devices):
+        batch = tuple(x[:8] for x in sample())
+        counted, flops = copy.deepcopy(encoder).train(), 0
+        for moment in range(_MOMENTS):
+            counted.update_teacher((moment + 0.5) / _MOMENTS)
+            flops += count_flops(lambda: torch.stack(list(counted.losses(*batch).values())).sum().backward())
+    return flops / _MOMENTS / len(batch[0])

@@ -1,0 +1,253 @@
+"""Vision models of transformers, from a folder or the Hugging Face hub: normalised clips to tokens."""
+
+import inspect
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from mindreel.encoders.public.state_dicts import IMAGENET, InputFacts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+IMAGENET_FAMILIES = ("vjepa2", "videomae", "dinov2", "dinov2_with_registers", "dinov3_vit", "dinov3_convnext")
+"""Model types whose published preprocessing is ImageNet's, should a checkpoint come without its own."""
+VIDEO_FAMILIES = ("vjepa2", "videomae", "vivit", "timesformer")
+"""Model types that read clips."""
+PREPROCESSING_FILES = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
+LEADING_TOKENS = ("cls_token", "class_embedding", "distillation_token", "register_tokens")
+"""Parameters whose tokens stand before those of the picture, in every model of transformers that has them."""
+TORCH_FILES = (".pt", ".pth", ".bin")
+"""Endings of files that torch wrote, read as tensors alone."""
+NEEDED = 'needs transformers and huggingface_hub: pip install "mindreel[transformers]".'
+
+
+class HubModel(nn.Module):
+    """A vision model of transformers.
+
+    Args:
+        model: takes clips (B, F, 3, H, W), or pictures (B, 3, H, W), and gives a `last_hidden_state`.
+        facts: what it expects of them.
+        interpolates: whether it has to be told to interpolate its positions.
+        time_last: whether its tokens come place by place, each through all times, in place of time by time.
+    """
+
+    def __init__(self, model: nn.Module, facts: InputFacts, interpolates: bool, time_last: bool = False):
+        super().__init__()
+        self.model, self.facts, self.time_last = model, facts, time_last
+        self.options = {"interpolate_pos_encoding": True} if interpolates else {}
+        leading = [p for name, p in model.named_parameters() if name.rpartition(".")[2] in LEADING_TOKENS]
+        self.leading = sum(p.numel() // p.shape[-1] for p in leading)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Normalised clips (B, F, 3, H, W), newest frame last, to tokens (B, N, D) by time, row, column.
+
+        Raises:
+            ValueError: it gives other tokens than leading ones and one for each patch.
+        """
+        pictures = self.facts.frames == 1
+        x = self.model(clip.squeeze(1) if pictures else clip, **self.options).last_hidden_state
+        if x.ndim == 4:  # a map, (B, D, h, w)
+            return x.flatten(2).transpose(1, 2)
+        count = x.shape[1]
+        x = x[:, self.leading :]
+        times = clip.shape[1] // self.facts.tubelet
+        self._check(clip, x, times, count)
+        if self.time_last:
+            x = x.unflatten(1, (-1, times)).transpose(1, 2).flatten(1, 2)
+        return x
+
+    def _check(self, clip: Tensor, x: Tensor, times: int, count: int) -> None:
+        """Makes sure that tokens (B, N, D), the leading ones left out of `count`, are one for each patch."""
+        if not self.facts.patch:
+            return
+        places = (clip.shape[-1] // self.facts.patch) ** 2
+        # A model that looks at each time by itself gives them as clips of their own.
+        if x.shape[0] * x.shape[1] != clip.shape[0] * times * places:
+            raise ValueError(
+                f"a {type(self.model).__name__} gives {count} tokens, of which {self.leading} are known to lead and "
+                f"{times} x {places} are places; which those are is not known"
+            )
+
+
+def on_hub(source: str) -> bool:
+    """Whether a source has the form OWNER/NAME, or OWNER/NAME/FILE with the ending of a file of weights."""
+    if source[:1] in ("", ".", "/", "~"):
+        return False
+    parts = source.split("/")
+    return all(parts) and (len(parts) == 2 or len(parts) > 2 and source.endswith((".safetensors", *TORCH_FILES)))
+
+
+def download(source: str, field: str = "encoder.source") -> Path:
+    """Where a model of the hub is kept here: the folder of OWNER/NAME, or the file OWNER/NAME/FILE.
+
+    Of a folder come its settings and safetensors; where it has none of these, its one file of torch's.
+
+    Args:
+        source: OWNER/NAME or OWNER/NAME/FILE.
+        field: the flag that named it, for messages.
+
+    Raises:
+        ValueError: the hub has no such model or is out of reach, and no copy is kept here.
+    """
+    owner, name, *file = source.split("/", 2)
+    model = f"{owner}/{name}"
+    try:
+        import huggingface_hub as hub
+        from httpx import HTTPError
+        from huggingface_hub.errors import HFValidationError
+    except ImportError:
+        raise ValueError(f"{field}={source} {NEEDED}") from None
+    try:
+        if file:
+            return Path(hub.hf_hub_download(model, file[0]))
+        folder = Path(hub.snapshot_download(model, allow_patterns=["*.json", "*.safetensors"]))
+        if not any(kept.suffix in (".safetensors", *TORCH_FILES) for kept in folder.glob("*")):
+            found = [name for name in hub.HfApi().list_repo_files(model) if name.endswith(TORCH_FILES)]
+            if len(found) != 1:
+                raise ValueError(
+                    f"{field}={source}: that model has {len(found)} files of weights and none is safetensors"
+                    + (f": name one, as in {field}={source}/{found[0]}" if found else "")
+                    + "."
+                )
+            kept = Path(hub.hf_hub_download(model, found[0]))
+            return folder if (folder / "config.json").is_file() else kept
+        return folder
+    except (OSError, HFValidationError, HTTPError) as error:
+        raise ValueError(
+            f"{field}={source}: no such file or folder here, and the hub did not give a model of that name "
+            f"({_first_line(error)}): fetch it where there is a network and name its folder."
+        ) from None
+
+
+def load_model(folder: Path, image_size: int = 0) -> Any:
+    """What transformers' AutoModel makes of a folder, whole and in float32.
+
+    Args:
+        folder: its config.json and weights.
+        image_size: pixels that a V-JEPA 2 is to read frames at; 0 for what it was trained at.
+
+    Raises:
+        ValueError: it is damaged, or of a kind that transformers does not know.
+    """
+    try:
+        import transformers
+    except ImportError:
+        raise ValueError(f"encoder.source={folder} {NEEDED}") from None
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        if config.model_type == "vjepa2" and image_size:
+            config.crop_size = image_size  # rotary positions count rows and columns by it
+        model, report = transformers.AutoModel.from_pretrained(
+            folder, config=config, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{folder} holds no whole model that transformers {transformers.__version__} knows ({_first_line(error)})."
+        ) from None
+    # What pooling lacks does not matter: tokens are taken before it.
+    missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise ValueError(
+            f"{folder} lacks {len(missing)} tensors of a {type(model).__name__} ({', '.join(missing[:3])}): "
+            "it is truncated, or another model's."
+        )
+    return model
+
+
+def load_hub(folder: Path, image_size: int = 0) -> HubModel:
+    """The part that sees of a vision model that transformers saved in a folder, in evaluation mode and float32.
+
+    Args:
+        folder: its config.json and weights.
+        image_size: pixels that it is to read frames at; 0 for what it was trained at.
+
+    Raises:
+        ValueError: it is damaged, or not a vision model that transformers knows.
+    """
+    model = load_model(folder, image_size)
+    if hasattr(model, "vision_model"):  # beside one that reads text
+        model = model.vision_model
+    elif not model.main_input_name.startswith("pixel_values"):
+        raise ValueError(f"{folder}: a {type(model).__name__} reads {model.main_input_name}, not pictures or video.")
+    config = model.config
+    facts = input_facts(folder, config)
+    asks = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
+    interpolates = asks and (image_size or facts.image_size) != getattr(config, "image_size", 0)
+    if config.model_type == "vjepa2":
+        model = model.encoder  # without the predictor of hidden tokens
+    time_last = config.model_type == "timesformer" and config.attention_type != "space_only"
+    return HubModel(model.eval(), facts, interpolates, time_last)
+
+
+def input_facts(folder: Path, config: "PreTrainedConfig") -> InputFacts:
+    """Clip, size and normalisation of a model's input: those of its own preprocessing, else its family's."""
+    settings = _preprocessing(folder)
+    mean, std = settings.get("image_mean"), settings.get("image_std")
+    if settings.get("do_normalize") is False:
+        mean, std = (0.0,) * 3, (1.0,) * 3
+    elif mean is None or std is None:
+        if config.model_type not in IMAGENET_FAMILIES:
+            raise ValueError(
+                f"{folder}: how a {config.model_type} wants its pixels is not known: put the checkpoint's "
+                "preprocessor_config.json, with image_mean and image_std, beside it."
+            )
+        mean, std = IMAGENET
+    # Ours are of 1; theirs are of whatever pixels are scaled to before.
+    rescales = settings.get("do_rescale", True)
+    scale = 255 * settings.get("rescale_factor", 1 / 255) if rescales else 255.0
+    # ViViT's processor takes 1 off what it has scaled to 2.
+    offset = 1.0 if rescales and (settings.get("offset") or settings.get("rescale_offset")) else 0.0
+    # Models in stages merge their patches.
+    patch = 0 if hasattr(config, "depths") else getattr(config, "patch_size", 0)
+    facts = InputFacts(
+        image_size=_size(settings, config),
+        patch=patch if isinstance(patch, int) else 0,
+        mean=tuple((m + offset) / scale for m in mean),
+        std=tuple(s / scale for s in std),
+    )
+    if config.model_type == "vjepa2":
+        return replace(facts, tubelet=config.tubelet_size)
+    if config.model_type == "videomae":
+        return replace(facts, tubelet=config.tubelet_size, frames=config.num_frames, resizable=False)
+    if config.model_type == "vivit":
+        tubelet, patch, _ = config.tubelet_size
+        return replace(facts, patch=patch, tubelet=tubelet, frames=config.num_frames, resizable=False)
+    if config.model_type == "timesformer":
+        return replace(facts, frames=config.num_frames, resizable=False)
+    if hasattr(config, "num_frames"):
+        raise ValueError(
+            f"{folder}: of models of video V-JEPA 2, VideoMAE, ViViT and TimeSformer are read, not {config.model_type}."
+        )
+    return replace(facts, frames=1)
+
+
+def _size(settings: dict, config: "PreTrainedConfig") -> int:
+    """Pixels, in height and width, that a model was trained at."""
+    own = getattr(config, "crop_size", None) or getattr(config, "image_size", None) or 224
+    if config.model_type in VIDEO_FAMILIES:
+        return own
+    size = settings.get("crop_size") if settings.get("do_center_crop", True) else None
+    size = size or settings.get("size") or own
+    if isinstance(size, dict):
+        size = size.get("height") or size.get("shortest_edge") or own
+    return size[0] if isinstance(size, list | tuple) else size
+
+
+def _preprocessing(folder: Path) -> dict:
+    """The settings of a checkpoint's own preprocessing; empty if it comes without."""
+    for name in PREPROCESSING_FILES:
+        if (folder / name).is_file():
+            settings = json.loads((folder / name).read_text(encoding="utf-8"))
+            return settings.get("video_processor") or settings.get("image_processor") or settings
+    return {}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")

@@ -1,0 +1,167 @@
+"""Worlds of other simulators, played by processes on the CPU, with the interface of our own."""
+
+import math
+import os
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from tensordict import TensorDictBase
+
+from mindreel.envs.backends.workers import Observation, Player, Workers
+from mindreel.envs.warp.graphs import resolve_device
+from mindreel.envs.worlds import ENDLESS, Worlds, check_counts, check_no_nan, check_workers, flags, select
+
+_MOST_WORKERS = 16  # each holds an interpreter with torch
+
+
+class HostEnv(Worlds):
+    """A batch of worlds that worker processes simulate; batch size (B,), tensors on `device`.
+
+    Actions out of bounds are clipped, those that are no numbers raise. A world whose simulator gives up, or whose
+    reward or `state` is not finite, is treated as a broken one of `WarpEnv`: no reward, its last good observation,
+    truncated, counted.
+
+    Such worlds cannot be saved: a run that resumes starts new episodes in them, and so does not go on to the bit.
+
+    Args:
+        make: makes one world; called in the processes.
+        task_name: the task's name, for logs.
+        num_envs: number of worlds, B.
+        device: where the tensors are.
+        seed: seed of all that is random here, at least 0; world i has one of its own, whatever their number.
+        observations: what `make`'s worlds give.
+        action_repeat: control steps for which one action holds.
+        time_limit: decisions after which an episode is truncated; the task's own if None.
+        workers: number of processes; 0 for this one alone, None for one for each CPU core, 16 at most.
+        behaviours: sentences that say what such worlds do.
+
+    Raises:
+        ValueError: for what the backend does not have, a negative seed or number of processes, or a world that
+            starts with a `state` that is not finite.
+    """
+
+    resumes_exactly = False
+
+    def __init__(
+        self,
+        make: Callable[[], Player],
+        *,
+        task_name: str,
+        num_envs: int,
+        device: torch.device | str,
+        seed: int,
+        observations: tuple[str, ...],
+        action_repeat: int,
+        time_limit: int | None = None,
+        workers: int | None = None,
+        behaviours: tuple[str, ...] = (),
+    ):
+        check_counts(time_limit=time_limit)
+        check_workers(workers)
+        super().__init__(task_name, num_envs, resolve_device(device), observations, action_repeat)
+        self.behaviours = behaviours
+        count = min(os.cpu_count() or 1, _MOST_WORKERS) if workers is None else workers
+        self._workers = Workers(make, num_envs, min(count, num_envs))
+        about = self._workers.about
+        control_steps = ENDLESS if math.isinf(about.control_steps) else about.control_steps
+        self.episode_steps = time_limit or max(1, math.ceil(control_steps - 1e-6) // action_repeat)
+        self.decision_seconds = about.control_seconds * action_repeat
+        self.action_dim = len(about.action_low)
+        self.state_names = about.state_names
+        self._low, self._high = (torch.tensor(x, dtype=torch.float32) for x in (about.action_low, about.action_high))
+        self._episode_step = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._env_frames = self._repaired = 0
+        self._seeds: list[int | None] = []
+        self._set_seed(seed)
+        self._last = self._tensors(self._start(np.arange(num_envs)))
+        self._make_specs(self._low.to(self.device), self._high.to(self.device))
+
+    @property
+    def counters(self) -> dict[str, int]:
+        # None of them overflows: MuJoCo itself makes room.
+        return {"env_frames": self._env_frames, "repaired_worlds": self._repaired, "overflowed_worlds": 0}
+
+    # ---- torchrl ----
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        action = tensordict.get("action").detach().cpu()  # (B, A)
+        check_no_nan(action)
+        outcome = self._workers.step(action.clamp(self._low, self._high).numpy())
+        broken = outcome.broken | ~np.isfinite(outcome.reward) | ~_finite(outcome.observation)
+        self._env_frames += self.num_envs * self.action_repeat
+        self._repaired += int(broken.sum())
+        self._episode_step += 1
+        reward, terminated, truncated, broken = (
+            torch.as_tensor(x).to(self.device)
+            for x in (outcome.reward, outcome.terminated, outcome.truncated | broken, broken)
+        )
+        now = self._tensors(outcome.observation)
+        self._last = {name: select(broken, self._last[name], x) for name, x in now.items()}
+        truncated = truncated | (self._episode_step >= self.episode_steps)
+        reward = torch.where(broken, 0.0, reward)[:, None]  # (B, 1)
+        return self._tensordict(self._last | flags(terminated & ~broken, truncated) | {"reward": reward})
+
+    def _reset(self, tensordict: TensorDictBase | None = None, **_: object) -> TensorDictBase:
+        mask = self._mask(tensordict)
+        worlds = mask.nonzero()[:, 0]
+        if len(worlds):
+            fresh = self._tensors(self._start(worlds.cpu().numpy()))
+            self._last = {name: x.index_copy(0, worlds, fresh[name]) for name, x in self._last.items()}
+            self._episode_step.masked_fill_(mask, 0)
+        return self.observe()
+
+    def _set_seed(self, seed: int | None) -> None:
+        """Gives each world a seed of its own, from its next episode on."""
+        if seed is not None and seed < 0:
+            raise ValueError(f"seed should be at least 0, got {seed}.")
+        first = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        seeds = (np.random.SeedSequence((first, world)) for world in range(self.num_envs))
+        self._seeds = [int(one.generate_state(1)[0] >> 1) for one in seeds]
+
+    def close(self, *, raise_if_closed: bool = True) -> None:
+        """Ends the processes."""
+        super().close(raise_if_closed=raise_if_closed)
+        self._workers.close()
+
+    def _start(self, worlds: np.ndarray) -> Observation:
+        seeds = [self._seeds[i] for i in worlds]
+        for i in worlds:
+            self._seeds[i] = None
+        observation = self._workers.reset(worlds, seeds)
+        wrong = worlds[~_finite(observation)].tolist()
+        if wrong:  # nothing good came before that could be shown in its place
+            raise ValueError(f"{self.task_name} starts with a state that is not finite, in its worlds {wrong}.")
+        return observation
+
+    def _tensors(self, observation: Observation) -> dict[str, torch.Tensor]:
+        return {name: torch.as_tensor(observation[name]).to(self.device) for name in self.observations}
+
+    # ---- saving ----
+
+    def worlds_state(self) -> dict[str, torch.Tensor]:
+        """The counters: the worlds themselves cannot be saved."""
+        return {"env_frames": torch.tensor(self._env_frames), "repaired": torch.tensor(self._repaired)}
+
+    def load_worlds_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Takes the counters and starts new episodes in all worlds, and warns that this is so.
+
+        Raises:
+            ValueError: for the state of worlds of another backend.
+        """
+        if state.keys() != {"env_frames", "repaired"}:
+            raise ValueError("Saved worlds do not fit: they are of another backend. Resume with the run's own.")
+        warnings.warn(
+            f"Worlds of {self.task_name} live in another simulator and cannot be saved: all of them start new "
+            "episodes, so this run does not resume bit for bit.",
+            stacklevel=2,
+        )
+        self._env_frames, self._repaired = int(state["env_frames"]), int(state["repaired"])
+        self.reset()
+
+
+def _finite(observation: Observation) -> np.ndarray:
+    """Worlds whose state is finite, (n,) bool: all of them where no state is given."""
+    count = len(next(iter(observation.values())))
+    return np.logical_and.reduce(np.isfinite(observation.get("state", np.zeros((count, 0)))), axis=-1)

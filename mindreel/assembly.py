@@ -1,0 +1,170 @@
+"""From a config to the parts of a run: worlds, encoder, agent, replay, trainer."""
+
+import os
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mindreel import cli
+from mindreel.agents import make_agent
+from mindreel.agents.checkpoint import fitting, load_checkpoint
+from mindreel.agents.collector import Collector, Eyes
+from mindreel.agents.replay import Replay
+from mindreel.agents.trainer import Trainer
+from mindreel.encoders import ENCODERS, Encoder, make_encoder
+from mindreel.encoders.objectives.internvideo2 import InternVideo2
+from mindreel.encoders.pretrainer import Pretrainer
+from mindreel.envs import WarpEnv, Worlds, make_env
+from mindreel.run_config import RunConfig, check_picture_size, choice
+from mindreel.transfer import start_from, teacher_from
+from mindreel.world_model import LatentModel
+
+
+def discount_for(episode_steps: int) -> float:
+    """TD-MPC2's rule: the longer an episode, the further ahead the agent looks."""
+    fraction = episode_steps / 5
+    return min(max((fraction - 1) / fraction, 0.95), 0.995)
+
+
+@dataclass
+class Parts:
+    """What a run consists of."""
+
+    env: Worlds
+    encoder: Any
+    agent: Any
+    pretrainer: Pretrainer | None
+
+
+def build_env(config: RunConfig, num_envs: int, seed: int, observations: tuple[str, ...] = ()) -> Worlds:
+    """Worlds of the config's task, which show `observations`; what the encoder needs if none are named."""
+    name = choice(config, "encoder")
+    if not observations:
+        observations = ("state",) if name == "state" else ("pixels", "state")
+        if ENCODERS[name][1].reads_text and config.env.backend == "warp":  # elsewhere nothing tells what a world does
+            observations = (*observations, "behaviour")
+    return make_env(
+        config.task,
+        num_envs=num_envs,
+        device=cli.check_device(config.device),
+        seed=seed,
+        observations=observations,
+        action_repeat=config.env.action_repeat,
+        render=config.env.render,
+        frame_skip=config.env.frame_skip,
+        time_limit=config.env.time_limit,
+        backend=config.env.backend,
+        fast_render=config.env.fast_render,
+        workers=config.env.workers,
+        randomize=config.env.randomize,
+        max_contacts=config.env.max_contacts,
+        max_constraints=config.env.max_constraints,
+    )
+
+
+def build_warp(config: RunConfig, num_envs: int, seed: int, observations: tuple[str, ...]) -> WarpEnv:
+    """The same for work that reaches into the simulation.
+
+    Raises:
+        ValueError: another backend simulates.
+    """
+    if config.env.backend != "warp":
+        raise ValueError(f"env.backend={config.env.backend}: this needs the worlds of env.backend=warp.")
+    env = build_env(replace(config, env=replace(config.env, workers=None)), num_envs, seed, observations)
+    assert isinstance(env, WarpEnv)
+    return env
+
+
+def build(config: RunConfig) -> Parts:
+    """Worlds, encoder and agent, seeded, freshly initialised and on the config's device.
+
+    Raises:
+        ValueError: the encoder does not read pictures of the size that the cameras draw.
+    """
+    check_picture_size(config)
+    env = build_env(config, config.env.num_envs, config.seed)
+    torch.manual_seed(config.seed)
+    encoder = make_encoder(config.encoder, env.action_dim, len(env.state_names)).to(env.device)
+    encoder.eval()
+    pretrainer = Pretrainer(config.pretrain, encoder) if encoder.has_objective else None
+    model = LatentModel(config.world_model, encoder.feature_dim, env.action_dim).to(env.device)
+    model.eval()
+    trained = [p for p in encoder.parameters() if p.requires_grad] if encoder.trained_by_agent else None
+    agent = make_agent(config.agent, model, discount_for(env.episode_steps), trained)
+    return Parts(env, encoder, agent, pretrainer)
+
+
+def build_trainer(config: RunConfig, parts: Parts, log, progress, path: Path, **kwargs) -> Trainer:
+    """The training loop over these parts, whose encoder `prepare` has seen to."""
+    replay = Replay(config.loop.replay_capacity, config.env.num_envs, parts.env.device)
+    collector = Collector(parts.env, Eyes(parts.encoder), replay, not parts.encoder.trained_by_agent)
+    trainer = Trainer(config.loop, collector, parts.agent, parts.pretrainer, log, progress, path, **kwargs)
+    trainer.encoder_training.fitted = bool(config.encoder_from)
+    return trainer
+
+
+def prepare(config: RunConfig, parts: Parts) -> None:
+    """Hands the encoder of these parts what its training needs; before anything is written, since it may be refused.
+
+    Raises:
+        FileNotFoundError: there is no run to take an encoder from.
+        ValueError: that encoder does not fit, or nothing tells what worlds do and this encoder learns from it.
+    """
+    if parts.encoder.reads_text and "behaviour" not in parts.env.observations:
+        raise ValueError("This encoder learns from what worlds are said to do, which only env.backend=warp tells.")
+    prepare_encoder(config, parts.encoder, parts.env.behaviours, parts.env.device)
+
+
+def prepare_encoder(config: RunConfig, encoder: Encoder, sentences: tuple[str, ...], device: torch.device) -> None:
+    """Hands an encoder what its training needs besides rollouts: sentences, a teacher, weights to start from."""
+    if encoder.reads_text:
+        encoder.read_sentences(sentences)
+    if isinstance(encoder, InternVideo2):
+        if encoder.config.teacher:
+            encoder.teach_with(teacher_from(encoder.config.teacher, encoder.clip_frames, device))
+        else:
+            _warn_of_untrained_teacher()
+    # A run that is continued has the weights in its own checkpoint, wherever they came from.
+    if config.encoder_from and not getattr(config, "resume", ""):
+        start_from(encoder, config.encoder, config.encoder_from, device)
+
+
+@cache  # said once, however many encoders are made
+def _warn_of_untrained_teacher() -> None:
+    if os.environ.get("RANK", "0") == "0":
+        print(
+            "Warning: encoder=internvideo2 without encoder.teacher=RUN matches an untrained network, from which "
+            "there is little to learn."
+        )
+
+
+def load_parts(config: RunConfig, path: Path) -> tuple[Parts, dict]:
+    """Worlds, encoder and agent as the checkpoint of a run has them; also the checkpoint.
+
+    An agent may be of the other kind than the one that was trained: both act through the same latent model.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: it is damaged, or of another config.
+    """
+    device = cli.check_device(config.device)
+    state = load_checkpoint(path, device)
+    parts = build(config)
+    with fitting(path):
+        parts.encoder.load_state_dict(state["encoder"])
+        parts.agent.model.load_state_dict(state["agent"]["model"])
+    return parts, state
+
+
+def checkpoint_of(run: str) -> Path:
+    """The checkpoint of the run in a folder.
+
+    Raises:
+        ValueError: no run is named.
+    """
+    if not run:
+        raise ValueError("Which run? Name its folder: run=runs/demo")
+    return Path(run) / "checkpoints" / "last.pt"

@@ -1,0 +1,117 @@
+"""What a run is made of, as frozen dataclasses: worlds, loop, encoder, world model, agent."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mindreel.agents import AGENTS
+from mindreel.agents.mpc import MPCConfig
+from mindreel.agents.trainer import LoopConfig
+from mindreel.encoders import ENCODERS
+from mindreel.encoders.objectives.vjepa import VJEPAConfig
+from mindreel.encoders.pretrainer import PretrainConfig
+from mindreel.encoders.probes.regression import ProbeConfig
+from mindreel.encoders.public.public_encoder import PretrainedConfig
+from mindreel.envs import Backend, RandomizeConfig, RenderConfig
+from mindreel.world_model import WORLD_MODELS, LatentModelConfig
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """The worlds that the agent acts in."""
+
+    backend: Backend = "warp"
+    """What simulates: mujoco_warp, the official environments of dm_control, or any of Gymnasium (task=ID)."""
+    num_envs: int = 16
+    """Worlds that run side by side, B."""
+    action_repeat: int = 2
+    """Control steps for which one action holds; their rewards are summed."""
+    frame_skip: int | None = None
+    """Physics steps in one control step; the task's own if null."""
+    time_limit: int | None = None
+    """Decisions after which an episode is cut off; the task's own limit if null."""
+    render: RenderConfig = field(default_factory=RenderConfig)
+    """The cameras."""
+    randomize: RandomizeConfig = field(default_factory=RandomizeConfig)
+    """How much worlds and episodes differ; of mujoco_warp."""
+    max_contacts: int | None = None
+    """Contacts that a world may have on average; mujoco_warp's guess if null."""
+    max_constraints: int | None = None
+    """Scalar constraints that a world may have; the task's own number, or a guess, if null."""
+    fast_render: bool = True
+    """Whether dm_control draws as env.render says, several times as fast as with its standard look."""
+    workers: int | None = None
+    """Processes that the worlds are shared out to, 0 for none; if null, none for warp, and one for each CPU
+    core for dm_control and Gymnasium."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What a run's config.yaml holds."""
+
+    task: str = "cartpole-swingup"
+    """Task to learn, as domain-task, or a Python file with your own; a Gymnasium id if that is the backend."""
+    seed: int = 1
+    """Seed of everything random."""
+    device: str = "cpu"
+    """Device that everything runs on: cpu, cuda or cuda:N."""
+    run: str = ""
+    """Folder of the run; runs/TASK-ENCODER-AGENT-SEED if empty."""
+    eval_episodes: int = 10
+    """Episodes of an evaluation."""
+    encoder_from: str = ""
+    """Run whose encoder this one starts from; for vjepa also a VJEPA2Model's folder or OWNER/NAME on the hub."""
+    decoder_steps: int = 600
+    """Gradient steps of the decoder that draws what the model imagines; 0 for no pictures."""
+    env: EnvConfig = field(default_factory=EnvConfig)
+    """The worlds."""
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    """Lengths of the stages."""
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    """Training of the encoder's own objective."""
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    """Probes of what the encoder knows."""
+    encoder: Any = field(default_factory=VJEPAConfig)
+    """What turns frames into features."""
+    world_model: Any = field(default_factory=LatentModelConfig)
+    """Size of the latent model."""
+    agent: Any = field(default_factory=MPCConfig)
+    """How the agent learns and acts."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(RunConfig):
+    """A run of scripts/train.py."""
+
+    resume: str = ""
+    """Folder of a run to continue."""
+    overwrite: bool = False
+    """Replace the run folder if it exists."""
+
+
+GROUPS = {
+    "encoder": {name: config for name, (config, _) in ENCODERS.items()},
+    "world_model": WORLD_MODELS,
+    "agent": {name: config for name, (config, _) in AGENTS.items()},
+}
+
+
+def choice(config: Any, group: str) -> str:
+    """The name of a group's choice."""
+    return next(name for name, cls in GROUPS[group].items() if type(getattr(config, group)) is cls)
+
+
+def check_picture_size(config: RunConfig) -> None:
+    """Raises ValueError unless the config's encoder reads frames of the size that its cameras draw.
+
+    It would be refused at the first frame, when worlds are built and a run folder is made.
+    """
+    field = "encoder.vit.image_size" if hasattr(config.encoder, "vit") else "encoder.image_size"
+    size = getattr(getattr(config.encoder, "vit", config.encoder), "image_size", None)
+    _, height, width = config.env.render.shape
+    if size is None or isinstance(config.encoder, PretrainedConfig) or (height, width) == (size, size):
+        return  # the simulator's state has no size, and a public checkpoint scales what it gets
+    rows = size // len(config.env.render.views)  # cameras lie one below another
+    raise ValueError(
+        f"{field}={size} does not fit the pictures of {height} x {width} pixels that are drawn: add "
+        f"env.render.height={rows} env.render.width={size}, or change {field}."
+    )

@@ -1,0 +1,118 @@
+"""The end of a run: evaluations, probes, a video, imagined frames, summary.json and report.html."""
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mindreel.agents.trainer import Trainer
+from mindreel.assembly import Parts
+from mindreel.probing.run_tables import probe_table
+from mindreel.run_config import TrainConfig, choice
+from mindreel.runs.evaluation import (
+    EVALUATION_SEED,
+    WAYS,
+    decisions_per_second,
+    interval,
+    play,
+    print_scores,
+    score_labels,
+)
+from mindreel.runs.metrics import stage_bar
+from mindreel.runs.provenance import COMMIT, hardware, versions
+from mindreel.viz.report import write_report
+from mindreel.viz.video import write_mp4
+from mindreel.world_model.decoder import Decoder, fit_decoder
+
+_IMAGINED_STEPS = 24
+_IMAGINED_STRIPS = 3
+
+
+def write_artifacts(config: TrainConfig, parts: Parts, trainer: Trainer, folder: Path) -> None:
+    """Evaluates, draws and writes everything that a finished run leaves behind."""
+    start = time.monotonic()
+    torch.manual_seed(config.seed + EVALUATION_SEED)
+    decisions = len(WAYS) * parts.env.episode_steps
+    with stage_bar("evaluate", decisions) as bar:
+        results = {how: play(config, parts, how, bar.update) for how in WAYS}
+    trainer.wall_time["evaluate"] = time.monotonic() - start
+    start = time.monotonic()
+    probes = probe_table(config, parts, trainer.replay, config.loop.noise)
+    trainer.wall_time["probe"] = time.monotonic() - start
+    start = time.monotonic()
+    shown = results["agent"]
+    if "frames" in shown:
+        fps = decisions_per_second(parts)
+        write_mp4(folder / "videos" / "evaluation.mp4", shown["frames"], fps=fps)
+        if config.decoder_steps:
+            _imagine(config, parts, trainer, shown, folder)
+    trainer.wall_time["draw"] = time.monotonic() - start
+    summary = _summary(config, parts, trainer, results, probes)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    report = write_report(folder)
+    scores = {label: results[how]["returns"] for how, label in score_labels(parts.agent).items()}
+    print_scores(config.task, config.eval_episodes, scores)
+    print(f"Report: {report}")
+
+
+def _imagine(config: TrainConfig, parts: Parts, trainer: Trainer, shown: dict, folder: Path) -> None:
+    """Real frames beside those imagined from the first of them and the actions: imagination.npz."""
+    model, device = parts.agent.model, parts.env.device
+    if not trainer.collector.store_latents:
+        return
+    batch = trainer.replay.sample(6000, 1, ("latent", "pixels"))
+    with torch.no_grad():
+        z = model.encode(batch["latent"][:, 0].float())
+    channels, height, width = parts.env.observation_spec["pixels"].shape[-3:]
+    decoder = Decoder(z.shape[-1], (channels, height, width)).to(device)
+    with stage_bar("draw", config.decoder_steps) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.update()
+
+        fit_decoder(decoder, z, batch["pixels"][:, 0], steps=config.decoder_steps, progress=advance)
+    frames, actions, features = shown["frames"], shown["actions"], shown["features"]
+    length = min(_IMAGINED_STEPS, len(actions) // _IMAGINED_STRIPS)
+    real, imagined = [], []
+    with torch.no_grad():
+        for k in range(_IMAGINED_STRIPS):
+            first = k * length
+            latents = [model.encode(features[first][None])]
+            for t in range(first, first + length):
+                latents.append(model.next(latents[-1], actions[t][None]))
+            real.append(frames[first : first + length + 1].cpu().numpy())
+            imagined.append(decoder.decode(torch.cat(latents)).cpu().numpy())
+    np.savez_compressed(folder / "imagination.npz", real=np.stack(real), imagined=np.stack(imagined))
+
+
+def _summary(config: TrainConfig, parts: Parts, trainer: Trainer, results: dict, probes: list[dict]) -> dict:
+    summary: dict = {
+        "task": config.task,
+        "seed": config.seed,
+        "encoder": choice(config, "encoder"),
+        "agent": choice(config, "agent"),
+    }
+    for name, how in (("eval", "agent"), ("no_planning", "policy"), ("random", "random")):
+        returns = results[how]["returns"]
+        summary[f"{name}_return_mean"] = float(np.mean(returns))
+        summary[f"{name}_return_ci95"] = interval(returns)
+        summary[f"{name}_returns"] = returns
+    wall_time = {name: round(seconds, 1) for name, seconds in trainer.wall_time.items()}
+    pretrainer = trainer.pretrainer
+    return summary | {
+        "eval_episodes": config.eval_episodes,
+        "env_frames": trainer.env_frames,
+        "updates": trainer.updates,
+        "repaired_worlds": parts.env.counters["repaired_worlds"],
+        "throughput": pretrainer.throughput(trainer.encoder_training.sample) if pretrainer else {},
+        "wall_time_s": wall_time | {"total": round(sum(wall_time.values()), 1)},
+        "hardware": hardware(config.device),
+        "versions": versions(),
+        "git_commit": COMMIT,
+        "command": shlex.join(["python", *sys.argv]),
+        "probes": probes,
+    }

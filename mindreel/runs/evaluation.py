@@ -1,0 +1,86 @@
+"""Playing episodes and what they score: by the agent, by its policy alone, by chance."""
+
+import math
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from mindreel.agents.collector import evaluate
+from mindreel.assembly import Parts, build_env
+from mindreel.run_config import RunConfig
+
+EVALUATION_SEED = 10_000  # added to the run's seed, so that no evaluation repeats a training episode
+
+WAYS = ("agent", "policy", "random")
+"""The agent as it decides, its policy without planning, uniformly random actions."""
+
+
+def interval(returns: list[float]) -> list[float]:
+    """95% interval of the mean of independent episodes (Student's t)."""
+    mean = float(np.mean(returns))
+    if len(returns) < 2:
+        return [mean, mean]
+    half = float(stats.t.ppf(0.975, len(returns) - 1) * np.std(returns, ddof=1) / math.sqrt(len(returns)))
+    return [mean - half, mean + half]
+
+
+def play(config: RunConfig, parts: Parts, how: str, progress=None) -> dict:
+    """Plays `eval_episodes` episodes, the same starts for each of `WAYS`; returns what `evaluate` does.
+
+    The returns are a list; the agent goes on from the plans that it had.
+    """
+    env = build_env(config, config.eval_episodes, config.seed + EVALUATION_SEED)
+    model = parts.agent.model
+
+    def policy(features: Tensor, first: Tensor) -> Tensor:
+        return model.pi(model.encode(features))[2]
+
+    def act(features: Tensor, first: Tensor) -> Tensor:
+        return parts.agent.act(features, first, explore=False)
+
+    planner = getattr(parts.agent, "planner", None)
+    kept = None if planner is None else planner.previous_mean
+    if planner is not None:
+        planner.previous_mean = None
+    try:
+        result = evaluate(env, parts.encoder, {"agent": act, "policy": policy, "random": None}[how], progress)
+    finally:
+        if planner is not None:
+            planner.previous_mean = kept
+        env.close(raise_if_closed=False)
+    return result | {"returns": result["returns"].tolist()}
+
+
+def evaluator(config: RunConfig, parts: Parts):
+    """An evaluation during training that leaves the run's random numbers as they were."""
+
+    def run() -> dict:
+        devices = [parts.env.device] if parts.env.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(config.seed + EVALUATION_SEED)
+            returns = play(config, parts, "policy")["returns"]
+        return {"eval_return_mean": float(np.mean(returns))}
+
+    return run
+
+
+def decisions_per_second(parts: Parts) -> float:
+    """Decisions in a second of simulated time: the rate at which a video runs at true speed."""
+    return 1 / parts.env.decision_seconds
+
+
+def score_labels(agent) -> dict[str, str]:
+    """The ways of acting that differ for this agent, with words for each."""
+    if not agent.plans:
+        return {"agent": "agent", "random": "random policy"}
+    return {"agent": "agent, planning", "policy": "same agent without planning", "random": "random policy"}
+
+
+def print_scores(task: str, episodes: int, scores: dict[str, list[float]]) -> None:
+    """Prints the mean return with its 95% interval: label -> returns."""
+    print(f"\n{task}: mean return of {episodes} episodes, with 95% interval")
+    for label, returns in scores.items():
+        low, high = interval(returns)
+        print(f"  {label:<28} {np.mean(returns):7.1f}   [{low:.1f}, {high:.1f}]")

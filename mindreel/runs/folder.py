@@ -1,0 +1,75 @@
+"""The folder that a run writes to: who may write there, its metrics, and progress on the screen."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from mindreel import cli
+from mindreel.run_config import GROUPS, TrainConfig, choice
+from mindreel.transfer import check_same_network, encoder_config
+
+OWN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints", "summary.json")
+
+
+def find_run(config: TrainConfig, kind: str = "") -> Path:
+    """The folder that a run is to write to, after making sure that it may; nothing is written yet.
+
+    Args:
+        config: the run's.
+        kind: what stands in the name of a folder that the config does not name; the agent if not given.
+
+    Raises:
+        FileExistsError: the folder holds a run, and neither `resume` nor `overwrite` was given.
+        FileNotFoundError: there is nothing to resume.
+        ValueError: it has another encoder than the config asks for.
+    """
+    if config.resume:
+        folder = Path(config.resume)
+        if not (folder / "checkpoints" / "last.pt").exists():
+            raise FileNotFoundError(
+                f"{folder}/checkpoints/last.pt does not exist: that run stopped before its first checkpoint. "
+                f"Start it again with run={folder} overwrite=true."
+            )
+        check_same_network(encoder_config(config.resume), config.encoder, f"resume={folder}")
+        return folder
+    task = Path(config.task).stem if config.task.endswith(".py") else re.sub("[/:]", "-", config.task)
+    name = f"{task}-{choice(config, 'encoder')}-{kind or choice(config, 'agent')}-{config.seed}"
+    folder = Path(config.run) if config.run else Path("runs") / name
+    if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
+        _check_replaceable(folder, config.overwrite)
+    return folder
+
+
+def start_run(folder: Path, config: TrainConfig, leave_out: tuple[str, ...] = ()) -> None:
+    """Empties the folder that `find_run` found and saves the config there; one to resume stays as it is.
+
+    Args:
+        folder: the run's.
+        config: the run's.
+        leave_out: fields that belong to the script and not to the run.
+    """
+    if config.resume:
+        return
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    cli.save(config, GROUPS, folder / "config.yaml", leave_out=("resume", "overwrite", *leave_out))
+
+
+def tell_how_to_go_on(script: str, folder: Path) -> None:
+    """Says with which command an interrupted run goes on, if it has a checkpoint to go on from."""
+    if os.environ.get("RANK", "0") == "0" and (folder / "checkpoints" / "last.pt").exists():
+        processes = os.environ.get("WORLD_SIZE", "1")
+        launcher = "python" if processes == "1" else f"torchrun --nproc-per-node={processes}"
+        print(f"\nInterrupted. Continue with: {launcher} scripts/{script}.py resume={folder}", flush=True)
+
+
+def _check_replaceable(folder: Path, overwrite: bool) -> None:
+    if not overwrite:
+        raise FileExistsError(
+            f"{folder} already exists: add resume={folder} to go on with it, overwrite=true to replace it, "
+            "or run=OTHER to write elsewhere."
+        )
+    if not folder.is_dir() or not any((folder / name).exists() for name in OWN_FILES):
+        raise FileExistsError(f"{folder} does not look like a run, so it is not deleted: choose another run=FOLDER.")
