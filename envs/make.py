@@ -6,12 +6,12 @@ from typing import Literal, get_args
 
 import torch
 
+from mindreel.devices import check_device
 from mindreel.envs.backends.host_env import HostEnv
 from mindreel.envs.tasks import TASKS, Task
 from mindreel.envs.tasks.user_task import load_task
 from mindreel.envs.warp.cameras import RenderConfig
 from mindreel.envs.warp.env import WarpEnv
-from mindreel.envs.warp.graphs import resolve_device
 from mindreel.envs.warp.randomize import RandomizeConfig
 from mindreel.envs.warp.sharded_env import SplitEnv
 from mindreel.envs.worlds import Worlds, check_counts, check_workers
@@ -84,7 +84,7 @@ def make_env(
         )
         if not workers:
             return make(num_envs=num_envs)
-        if resolve_device(device).type != "cpu":
+        if check_device(device).type != "cpu":
             raise ValueError(f"workers={workers}: worlds on a GPU are all in this process; leave it at None.")
         return SplitEnv(
             make,

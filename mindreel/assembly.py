@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from mindreel import cli
 from mindreel.agents import make_agent
 from mindreel.agents.checkpoint import fitting, load_checkpoint
 from mindreel.agents.collector import Collector, Eyes
 from mindreel.agents.replay import Replay
 from mindreel.agents.trainer import Trainer
+from mindreel.devices import check_device
 from mindreel.encoders import ENCODERS, Encoder, make_encoder
 from mindreel.encoders.objectives.internvideo2 import InternVideo2
 from mindreel.encoders.pretrainer import Pretrainer
@@ -49,7 +49,7 @@ def build_env(config: RunConfig, num_envs: int, seed: int, observations: tuple[s
     return make_env(
         config.task,
         num_envs=num_envs,
-        device=cli.check_device(config.device),
+        device=check_device(config.device),
         seed=seed,
         observations=observations,
         action_repeat=config.env.action_repeat,
@@ -150,7 +150,7 @@ def load_parts(config: RunConfig, path: Path) -> tuple[Parts, dict]:
         FileNotFoundError: there is no such checkpoint.
         ValueError: it is damaged, or of another config.
     """
-    device = cli.check_device(config.device)
+    device = check_device(config.device)
     state = load_checkpoint(path, device)
     parts = build(config)
     with fitting(path):

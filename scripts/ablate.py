@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Literal
 
 from mindreel import cli
+from mindreel.devices import check_device
 from mindreel.run_config import GROUPS, RunConfig
 from mindreel.sweep.equal_compute import equal_compute
 from mindreel.sweep.grid import Axes, Cell, begun_runs, combinations, confined, make_cells, read_axes
@@ -71,7 +72,7 @@ def run(config: AblateConfig, axes: Axes) -> None:
     if config.launcher == "submitit":
         check_cluster(config.cluster, config.device)
     else:
-        cli.check_device(config.device)
+        check_device(config.device)
     for key, choices in confined(axes).items():
         print(f"{key} is a field of {', '.join(choices)} alone: the others run without it.")
     for cell in cells:

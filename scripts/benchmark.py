@@ -17,6 +17,7 @@ from mindreel import cli
 from mindreel.benchmarks.agent import agent_rows
 from mindreel.benchmarks.encoder import encoder_rows
 from mindreel.benchmarks.worlds import env_rows
+from mindreel.devices import check_device
 from mindreel.run_config import GROUPS, RunConfig
 from mindreel.runs.provenance import hardware
 from mindreel.tables import check_out, print_table, write_rows
@@ -47,7 +48,7 @@ def run(config: BenchmarkConfig) -> None:
     check_out(config.out)
     if not config.worlds or min(config.worlds) < 1 or config.seconds <= 0:
         raise ValueError("worlds: at least one number of 1 or more; seconds: more than 0.")
-    device = cli.check_device(config.device)
+    device = check_device(config.device)
     rows: list[dict] = []
     for part in _COLUMNS if config.what == "all" else (config.what,):
         print(f"\n{part}: {config.task} on {device}")

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from mindreel import cli
+from mindreel.devices import check_device
 from mindreel.envs import TASKS, WarpEnv, make_env, make_task
 from mindreel.runs.metrics import stage_bar
 from mindreel.tables import check_out, print_table, with_list, write_rows
@@ -101,7 +102,7 @@ def _worlds(config: EnduranceConfig, task: str, num_envs: int, max_contacts: int
     worlds = make_env(
         task,
         num_envs,
-        cli.check_device(config.device),
+        check_device(config.device),
         config.seed,
         ("state",),
         action_repeat=1,

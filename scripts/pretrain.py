@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import torch
 
 from mindreel import assembly, cli
+from mindreel.devices import check_device
 from mindreel.encoders import has_objective
 from mindreel.encoders.data.clips import ClipConfig
 from mindreel.pretraining.on_data import Memory, goes_on, pretrain_on_data, print_throughput, write_summary
@@ -45,7 +46,7 @@ class PretrainRunConfig(TrainConfig):
 def run(config: PretrainRunConfig) -> None:
     """Pretrains the encoder and, where states are known, prints the probe table."""
     check_out(config.out)
-    cli.check_device(config.device)
+    check_device(config.device)
     if not has_objective(config.encoder):
         name = choice(config, "encoder")
         way = "encoder.training_mode=refresh gives it one" if name == "pretrained" else "choose encoder=vjepa"

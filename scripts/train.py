@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from mindreel import assembly, cli
+from mindreel.devices import check_device
 from mindreel.run_config import GROUPS, TrainConfig
 from mindreel.runs.artifacts import write_artifacts
 from mindreel.runs.evaluation import evaluator
@@ -23,7 +24,7 @@ from mindreel.runs.metrics import MetricsLog, progress_bar
 def run(config: TrainConfig) -> None:
     """Trains an agent from pixels, evaluates it and writes a report."""
     start = time.monotonic()
-    device = cli.check_device(config.device)
+    device = check_device(config.device)
     folder = find_run(config)
     print(f"{config.task} on {device}, into {folder}/")
     parts = assembly.build(config)

@@ -12,6 +12,7 @@ import pytest
 
 from mindreel import cli
 from mindreel.cli import schema
+from mindreel.devices import check_device
 
 
 @dataclass(frozen=True)
@@ -265,18 +266,18 @@ def test_one_class_has_one_name() -> None:
 def test_devices() -> None:
     import torch
 
-    assert cli.check_device("cpu") == torch.device("cpu")
+    assert check_device("cpu") == torch.device("cpu")
     with pytest.raises(ValueError, match="expected cpu, cuda or cuda:N"):
-        cli.check_device("gpu")
+        check_device("gpu")
     with pytest.raises(ValueError, match="expected cpu, cuda or cuda:N"):
-        cli.check_device("mps")
+        check_device("mps")
     if torch.cuda.is_available():
-        assert cli.check_device("cuda") == torch.device("cuda", 0)
+        assert check_device("cuda") == torch.device("cuda", 0)
         with pytest.raises(ValueError, match="only"):
-            cli.check_device("cuda:99")
+            check_device("cuda:99")
     else:
         with pytest.raises(ValueError, match="no CUDA device is there.*use device=cpu"):
-            cli.check_device("cuda")
+            check_device("cuda")
 
 
 def test_sentences_are_inherited() -> None:

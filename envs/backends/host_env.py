@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from tensordict import TensorDictBase
 
+from mindreel.devices import check_device
 from mindreel.envs.backends.workers import Observation, Player, Workers
-from mindreel.envs.warp.graphs import resolve_device
 from mindreel.envs.worlds import ENDLESS, Worlds, check_counts, check_no_nan, check_workers, flags, select
 
 _MOST_WORKERS = 16  # each holds an interpreter with torch
@@ -60,7 +60,7 @@ class HostEnv(Worlds):
     ):
         check_counts(time_limit=time_limit)
         check_workers(workers)
-        super().__init__(task_name, num_envs, resolve_device(device), observations, action_repeat)
+        super().__init__(task_name, num_envs, check_device(device), observations, action_repeat)
         self.behaviours = behaviours
         count = min(os.cpu_count() or 1, _MOST_WORKERS) if workers is None else workers
         self._workers = Workers(make, num_envs, min(count, num_envs))

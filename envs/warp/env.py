@@ -6,10 +6,10 @@ import warnings
 import torch
 from tensordict import TensorDictBase
 
+from mindreel.devices import check_device
 from mindreel.envs.generator import WorldGenerator
 from mindreel.envs.tasks import Task
 from mindreel.envs.warp.cameras import PICTURES, RenderConfig, aimed_cameras
-from mindreel.envs.warp.graphs import resolve_device
 from mindreel.envs.warp.randomize import RandomizeConfig, Randomizer, textures_for, varied_fields
 from mindreel.envs.warp.simulation import OVERFLOWS, WarpSim
 from mindreel.envs.worlds import ENDLESS, Worlds, check_counts, check_no_nan, flags, select
@@ -67,7 +67,7 @@ class WarpEnv(Worlds):
         randomize: RandomizeConfig = RandomizeConfig(),  # noqa: B008 (frozen)
     ):
         check_counts(frame_skip=frame_skip, time_limit=time_limit)
-        super().__init__(task_name, num_envs, resolve_device(device), observations, action_repeat)
+        super().__init__(task_name, num_envs, check_device(device), observations, action_repeat)
         self.task = task
         self.behaviours = task.behaviours
         substeps = frame_skip or task.substeps

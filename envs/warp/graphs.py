@@ -75,24 +75,3 @@ class Question:
         if self._arrived is not None:
             self._arrived.synchronize()
         return bool(self._answer)
-
-
-def resolve_device(device: torch.device | str) -> torch.device:
-    """The device named, with its index, after making sure that it is there.
-
-    Raises:
-        ValueError: for a device that torch does not know, is neither CPU nor CUDA, or is not there.
-    """
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"Unknown device {device!r}: expected 'cpu', 'cuda' or 'cuda:1'.") from error
-    if found.type == "cpu":
-        return torch.device("cpu")
-    if found.type != "cuda":
-        raise ValueError(f"Worlds run on 'cpu' or 'cuda', not on {str(device)!r}.")
-    count = min(torch.cuda.device_count(), wp.get_cuda_device_count())
-    index = found.index if found.index is not None else (torch.cuda.current_device() if count else 0)
-    if index >= count:
-        raise ValueError(f"Device {str(device)!r} is not there: this machine shows {count} CUDA devices. Use 'cpu'.")
-    return torch.device("cuda", index)

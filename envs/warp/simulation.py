@@ -18,8 +18,9 @@ import numpy as np
 import torch
 import warp as wp
 
+from mindreel.devices import check_device
 from mindreel.envs.warp.cameras import Cameras, RenderConfig
-from mindreel.envs.warp.graphs import Graphs, resolve_device
+from mindreel.envs.warp.graphs import Graphs
 from mindreel.envs.warp.lighting import mark_textured, patch_lighting
 from mindreel.envs.warp.patches import patch_mujoco_warp
 from mindreel.envs.warp.startup import start_warp
@@ -102,7 +103,7 @@ class WarpSim:
     ):
         self.mj_model = model
         self.num_worlds = num_worlds
-        self.device = resolve_device(device)
+        self.device = check_device(device)
         self.substeps = substeps
         self.per_world = per_world
         self._graphs = Graphs(self.device)

@@ -22,15 +22,12 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import OmegaConf
 
 from mindreel.cli import composing, schema
 from mindreel.cli.composing import Groups
-
-if TYPE_CHECKING:
-    import torch
 
 PRESETS = Path(__file__).parents[1] / "scripts" / "presets"
 
@@ -146,27 +143,6 @@ def to_dict(config: Any, groups: Groups) -> dict[str, Any]:
     for group, choices in groups.items():
         values[group] = {"name": composing.choice(getattr(config, group), choices), **values[group]}
     return values
-
-
-def check_device(name: str) -> "torch.device":
-    """The torch device of that name; `ValueError` if it is misspelt or not there."""
-    import torch  # not above: help and a mistyped field should not wait for it
-
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device={name}: expected cpu, cuda or cuda:N")
-    if device.type == "cpu":
-        return torch.device("cpu")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count == 0:
-        built = "" if torch.version.cuda else "; this torch was built without CUDA"
-        raise ValueError(f"device={name}: no CUDA device is there{built}: use device=cpu")
-    if (device.index or 0) >= count:
-        raise ValueError(f"device={name}: only {count} CUDA device(s) there, cuda:0 to cuda:{count - 1}")
-    return torch.device("cuda", device.index or 0)
 
 
 def _yaml(values: Mapping[str, Any]) -> str:

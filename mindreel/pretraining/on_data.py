@@ -16,6 +16,7 @@ from mindreel import assembly, cli
 from mindreel.agents.checkpoint import fitting, load_checkpoint, save_checkpoint
 from mindreel.agents.interrupts import Interrupts
 from mindreel.agents.replay import Replay
+from mindreel.devices import check_device
 from mindreel.encoders import make_encoder
 from mindreel.encoders.data.clips import ClipConfig, Clips
 from mindreel.encoders.pretrainer import Pretrainer, broadcast
@@ -257,7 +258,7 @@ def goes_on(
 @contextmanager
 def _processes(device_name: str) -> Iterator[tuple[int, torch.device]]:
     """Number and device of this process, joined with the others if torchrun started several."""
-    device = cli.check_device(device_name)
+    device = check_device(device_name)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield 0, device
         return

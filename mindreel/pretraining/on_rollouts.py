@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mindreel import cli
 from mindreel.agents.checkpoint import fitting, load_checkpoint, save_checkpoint
 from mindreel.assembly import prepare_encoder
+from mindreel.devices import check_device
 from mindreel.encoders import Encoder, make_encoder
 from mindreel.encoders.pretrainer import Pretrainer, flops_per_clip
 from mindreel.rollouts.dataset import Rollouts
@@ -31,7 +31,7 @@ def pretrained(config: RunConfig, rollouts: Rollouts, path: Path) -> tuple[Encod
     Raises:
         ValueError: the encoder reads text, and the rollouts have none.
     """
-    device = cli.check_device(config.device)
+    device = check_device(config.device)
     torch.manual_seed(config.seed)
     encoder = make_encoder(config.encoder, rollouts.action.shape[-1], rollouts.state.shape[-1]).to(device).eval()
     if encoder.reads_text and not (rollouts.behaviour >= 0).any():
@@ -72,7 +72,7 @@ def _train(
     config: RunConfig, encoder: Encoder, pretrainer: Pretrainer, rollouts: Rollouts, path: Path, costs: Costs
 ) -> Costs:
     """Trains the encoder, saving now and then; returns what it took, `costs` before this among them."""
-    device = cli.check_device(config.device)
+    device = check_device(config.device)
 
     def sample() -> tuple[Tensor, ...]:
         batch = rollouts.sample(config.pretrain.batch_size, config.pretrain.future_steps, encoder.clip_frames)

@@ -21,6 +21,7 @@ import torch
 
 from mindreel import cli
 from mindreel.assembly import load_parts, prepare_encoder
+from mindreel.devices import check_device
 from mindreel.encoders import make_encoder
 from mindreel.encoders.objectives.sentences import reads_sentences
 from mindreel.encoders.public.public_encoder import Pretrained
@@ -123,7 +124,7 @@ def _check(config: CompareConfig, checkpoint: Path | None) -> None:
     if config.env.backend != "warp":
         raise ValueError(f"Probing needs the worlds of env.backend=warp, got {config.env.backend}.")
     check_picture_size(config)
-    sentences, device = make_task(config.task).behaviours, cli.check_device(config.device)
+    sentences, device = make_task(config.task).behaviours, check_device(config.device)
     if checkpoint is None:
         encoder = make_encoder(config.encoder, 1, 1)
         prepare_encoder(config, encoder, sentences, device)
@@ -148,7 +149,7 @@ def _cell(
     What a suite fails by is put into `wrong`, and the next one goes on.
     """
     data = made[_rollouts_key(config)]
-    name, device = choice(config, "encoder"), cli.check_device(config.device)
+    name, device = choice(config, "encoder"), check_device(config.device)
     made_of = _plain(config, "seed", "encoder", "encoder_from", "pretrain", "run")
     named = [config.run, config.encoder_from, *(getattr(config.encoder, key, "") for key in ("source", "teacher"))]
     key = _digest({"rollouts": _rollouts_key(config), "encoder": made_of} | _stamps(named))
