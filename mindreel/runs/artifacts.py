@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mindreel.agents.checkpoint import save_checkpoint
 from mindreel.agents.trainer import Trainer
 from mindreel.assembly import Parts
 from mindreel.probing.run_tables import probe_table
@@ -27,6 +28,9 @@ from mindreel.runs.provenance import COMMIT, hardware, versions
 from mindreel.viz.report import write_report
 from mindreel.viz.video import write_mp4
 from mindreel.world_model.decoder import Decoder, fit_decoder
+
+DECODER = Path("checkpoints", "decoder.pt")
+"""Where a run keeps the decoder that draws its latents."""
 
 _IMAGINED_STEPS = 24
 _IMAGINED_STRIPS = 3
@@ -75,6 +79,7 @@ def _imagine(config: TrainConfig, parts: Parts, trainer: Trainer, shown: dict, f
             bar.update()
 
         fit_decoder(decoder, z, batch["pixels"][:, 0], steps=config.decoder_steps, progress=advance)
+    save_checkpoint(folder / DECODER, {"decoder": decoder.state_dict(), "frame_shape": list(decoder.frame_shape)})
     frames, actions, features = shown["frames"], shown["actions"], shown["features"]
     length = min(_IMAGINED_STEPS, len(actions) // _IMAGINED_STRIPS)
     real, imagined = [], []
