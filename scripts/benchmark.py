@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from mindreel import cli
 from mindreel.benchmarks.agent import agent_rows
 from mindreel.benchmarks.encoder import encoder_rows
 from mindreel.benchmarks.worlds import env_rows
-from mindreel.devices import check_device
+from mindreel.devices import check_device, use_tensor_cores
 from mindreel.run_config import GROUPS, RunConfig
 from mindreel.runs.provenance import hardware
 from mindreel.tables import check_out, print_table, write_rows
@@ -73,7 +71,7 @@ def _with_subcommand(arguments: list[str]) -> list[str]:
 
 def main(arguments: Sequence[str]) -> None:
     """Reads the command line and runs."""
-    torch.set_float32_matmul_precision("high")
+    use_tensor_cores()
     cli.main(run, BenchmarkConfig, GROUPS, base="run", argv=_with_subcommand(list(arguments)))
 
 

@@ -17,10 +17,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
-
 from mindreel import assembly, cli
-from mindreel.devices import check_device
+from mindreel.devices import check_device, use_tensor_cores
 from mindreel.encoders import has_objective
 from mindreel.encoders.data.clips import ClipConfig
 from mindreel.pretraining.on_data import Memory, goes_on, pretrain_on_data, print_throughput, write_summary
@@ -103,7 +101,7 @@ def _on_rollouts(config: PretrainRunConfig) -> list[dict]:
 
 def main(arguments: Sequence[str]) -> None:
     """Reads the command line and runs."""
-    torch.set_float32_matmul_precision("high")
+    use_tensor_cores()
     cli.main(run, PretrainRunConfig, GROUPS, base="resume", argv=arguments)
 
 

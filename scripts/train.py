@@ -10,10 +10,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from mindreel import assembly, cli
-from mindreel.devices import check_device
+from mindreel.devices import check_device, use_tensor_cores
 from mindreel.run_config import GROUPS, TrainConfig
 from mindreel.runs.artifacts import write_artifacts
 from mindreel.runs.evaluation import evaluator
@@ -51,7 +49,7 @@ def run(config: TrainConfig) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Reads the command line and runs."""
-    torch.set_float32_matmul_precision("high")
+    use_tensor_cores()
     cli.main(run, TrainConfig, GROUPS, base="resume", argv=arguments)
 
 
