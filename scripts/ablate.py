@@ -26,8 +26,8 @@ from mindreel.sweep.equal_compute import equal_compute
 from mindreel.sweep.grid import Axes, Cell, begun_runs, combinations, confined, make_cells, read_axes
 from mindreel.sweep.launch import ClusterConfig, check_cluster, run_here, run_on_cluster
 from mindreel.tables import check_out, print_table, write_rows
-from mindreel.viz.sweep.page import write_ablation
-from mindreel.viz.sweep.runs import grid_rows, read_grid
+from mindreel.viz.sweep.page import write_sweep_page
+from mindreel.viz.sweep.results import sweep_rows, read_results
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def run(config: AblateConfig, axes: Axes) -> None:
         cell.plan()
     undone = [cell for cell in cells if not cell.finished()]
     done = len(cells) - len(undone)
-    print(f"{len(cells)} runs in {folder}/, {done} of them done. Page: {write_ablation(folder)}", flush=True)
+    print(f"{len(cells)} runs in {folder}/, {done} of them done. Page: {write_sweep_page(folder)}", flush=True)
     if undone:
         _launch(config, folder, undone)
     report(folder, config.out)
@@ -114,7 +114,7 @@ def _launch(config: AblateConfig, folder: Path, cells: Sequence[Cell]) -> None:
         if summary:
             outcome = f"return {summary['eval_return_mean']:.1f}, {summary['wall_time_s']['total'] / 60:.1f} min"
         print(f"[{count}/{len(cells)}] {cell.folder.name}: {outcome}", flush=True)
-        write_ablation(folder)
+        write_sweep_page(folder)
 
     _be_stoppable()
     try:
@@ -123,7 +123,7 @@ def _launch(config: AblateConfig, folder: Path, cells: Sequence[Cell]) -> None:
         else:
             run_here(cells, config.jobs, ended)
     except KeyboardInterrupt:
-        write_ablation(folder)
+        write_sweep_page(folder)
         print("Stopped. The same command goes on from the last checkpoints.")
         raise
 
@@ -147,9 +147,9 @@ def _be_stoppable() -> None:
 
 def report(folder: Path, out: str) -> None:
     """Writes the page of a grid, however much of it is done, and its rows; prints the rows of several runs."""
-    cells = read_grid(folder)
-    rows = grid_rows(cells)
-    page = write_ablation(folder)
+    cells = read_results(folder)
+    rows = sweep_rows(cells)
+    page = write_sweep_page(folder)
     print(f"{sum(cell.status == 'done' for cell in cells)} of {len(cells)} runs are done.")
     if rows:
         print_table([row for row in rows if row["level"] != "run"], _COLUMNS)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mindreel.viz.chart import Level, Series, line_chart, running_mean, thinned
-from mindreel.viz.run_data import RunFolder, number
+from mindreel.viz.run_files import RunFiles, number
 
 # What runs along x, in order of preference, for each stage.
 _X_KEYS = {"pretrain": ("step", "updates", "env_frames"), "train": ("env_frames", "updates", "step")}
@@ -23,8 +23,8 @@ _MEAN_OF_EPISODES = 10
 _SMOOTHED_FROM = 60
 
 
-def learning_curve(run: RunFolder) -> str | None:
-    """Return against environment frames, beside the random policy; None when no episode has ended."""
+def learning_curve(run: RunFiles) -> str | None:
+    """Return against environment frames, with that of random actions as a line; None when no episode has ended."""
     series = []
     x, y = _points(run.metrics, "train", "episode_return", "env_frames")
     if x:
@@ -37,7 +37,7 @@ def learning_curve(run: RunFolder) -> str | None:
     if not series:
         return None
     random_return = number(run.summary.get("random_return_mean"))
-    levels = [] if random_return is None else [Level("random policy", random_return)]
+    levels = [] if random_return is None else [Level("random actions", random_return)]
     return line_chart(
         "Learning curve",
         series,
@@ -49,7 +49,7 @@ def learning_curve(run: RunFolder) -> str | None:
     )
 
 
-def stage_charts(run: RunFolder, stage: str, *, losses: bool | None = None) -> list[str]:
+def stage_charts(run: RunFiles, stage: str, *, losses: bool | None = None) -> list[str]:
     """A chart for each scalar in the lines of `stage`; with `losses`, only the losses or only the rest."""
     rows = [row for row in run.metrics if row.get("stage") == stage]
     keys = list(dict.fromkeys(key for row in rows for key in row if key not in _NOT_CURVES))
@@ -98,7 +98,7 @@ def _points(rows: Sequence[dict[str, Any]], stage: str, key: str, x_key: str) ->
         place = float(index) if not x_key else number(row.get(x_key))
         if value is None or place is None:
             continue
-        if stage == "pretrain" and place < last:  # a second round of pretraining counts from 0 again
+        if stage == "pretrain" and place < last:  # a second round of pretraining counts from 0
             offset += last
         last = place
         x.append(place + offset)

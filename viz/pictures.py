@@ -11,7 +11,7 @@ from mindreel.viz.chart import Series, line_chart
 _MAX_EXAMPLES = 4
 _COLUMNS = 8
 _DIFFERENCE_GAIN = 2.0
-# From "the same" to "wholly different": dark violet, red, yellow, white. Brightness alone tells the order.
+# From equal to most different: dark violet, red, yellow, white. Brightness alone tells the order.
 _HEAT = np.array([[12, 8, 30], [120, 28, 109], [229, 92, 48], [251, 205, 70], [255, 255, 240]], dtype=np.float32)
 
 
@@ -23,15 +23,15 @@ def png_uri(picture: np.ndarray) -> str:
 
 
 def difference(real: np.ndarray, imagined: np.ndarray) -> np.ndarray:
-    """How far two pictures are apart, drawn from dark (the same) to white (half the range or more apart).
+    """The difference of two pictures, from dark (equal) to white (half the range or more apart).
 
     uint8 (3, H, W) each; uint8 (3, H, W) is returned.
     """
     apart = np.abs(real.astype(np.float32) - imagined.astype(np.float32)).max(0) / 255  # (H, W)
     place = np.clip(apart * _DIFFERENCE_GAIN, 0, 1) * (len(_HEAT) - 1)
     below = np.minimum(place.astype(int), len(_HEAT) - 2)
-    share = (place - below)[..., None]
-    return ((1 - share) * _HEAT[below] + share * _HEAT[below + 1]).astype(np.uint8).transpose(2, 0, 1)
+    weight = (place - below)[..., None]
+    return ((1 - weight) * _HEAT[below] + weight * _HEAT[below + 1]).astype(np.uint8).transpose(2, 0, 1)
 
 
 def imagination_strips(real: np.ndarray, imagined: np.ndarray) -> str:
@@ -63,7 +63,7 @@ def _example(real: np.ndarray, imagined: np.ndarray, columns: np.ndarray) -> str
 
 
 def imagination_error(real: np.ndarray, imagined: np.ndarray) -> str:
-    """A chart of how imagined frames drift from real ones, beside holding the first frame still."""
+    """A chart of how far imagined frames are from real ones, compared with repeating the first frame."""
 
     def error(frames: np.ndarray) -> list[float]:
         # One step at a time: float copies of everything would take several times the arrays' memory.
@@ -74,7 +74,7 @@ def imagination_error(real: np.ndarray, imagined: np.ndarray) -> str:
     still = np.broadcast_to(real[:, :1], real.shape)
     series = [
         Series("imagined", steps, error(imagined), color=1, kind="marks"),
-        Series("first frame held still", steps, error(still), color=2, kind="dashes"),
+        Series("first frame repeated", steps, error(still), color=2, kind="dashes"),
     ]
     title = "How far imagination drifts"
     return line_chart(title, series, "steps imagined", "mean pixel error (% of range)", from_zero=True)

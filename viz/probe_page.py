@@ -5,10 +5,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from mindreel.files import write_text
 from mindreel.viz.chart import short_number
-from mindreel.viz.run_data import number
+from mindreel.viz.run_files import number
 from mindreel.viz.style import SERIES_COLORS, SERIES_CSS, page
-from mindreel.viz.video import replacing
 
 _CSS = (
     SERIES_CSS
@@ -21,12 +21,12 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: 
 )
 _TEXTS = {
     "state": "Held-out R² of probes that read the simulator's state from the newest frame's features: 1 is exact.",
-    "recognition": "Share of clips whose policy, behaviour or task is told rightly; chance is the commonest class.",
-    "retrieval": "Share of queries with a right clip among the nearest; chance is a random order.",
-    "anomaly": "Whether the impossible movie surprises more than the possible one: 0.5 is chance, 1 always.",
-    "frontend": "Share of clips that a small captioner, reading the tokens, describes by exactly the right sentence.",
-    "dynamics": "Error of a small predictor as a share of that of predicting no change: lower is better.",
-    "pretraining": "What each encoder's training took: equal clips or, with pretrain.tflop, equal operations (TFLOP).",
+    "recognition": "Fraction of clips whose policy, behaviour or task is recognised; chance is the commonest class.",
+    "retrieval": "Fraction of queries with a matching clip among the nearest; chance is a random order.",
+    "anomaly": "How often the impossible movie surprises more than the possible one: 0.5 is chance, 1 is always.",
+    "frontend": "Fraction of clips for which a small captioner, reading the tokens, writes exactly the right sentence.",
+    "dynamics": "Error of a small predictor divided by that of predicting no change: lower is better.",
+    "pretraining": "Cost of each encoder's training: equal clips or, with pretrain.tflop, equal operations (TFLOP).",
 }
 _NOT_DRAWN = ("pretraining",)
 
@@ -45,8 +45,7 @@ def write_probes(path: Path | str, rows: Sequence[dict[str, Any]]) -> Path:
         raise ValueError("Expected rows of probes to draw, got none.")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(render_probes(rows), encoding="utf-8")
+    write_text(path, render_probes(rows))
     return path
 
 

@@ -1,18 +1,17 @@
 """One page that shows what a run did: `write_report(run_dir)`.
 
-The page holds everything it needs and opens without a network. What a half-finished run does not have yet
-is replaced by a sentence.
+The page needs no network. Where an unfinished run has nothing to show yet, a sentence says so.
 """
 
 import base64
 from html import escape
 from pathlib import Path
 
-from mindreel.viz import curves, pictures, score_tables
-from mindreel.viz.run_data import RunFolder, number, read_run
-from mindreel.viz.score_tables import missing
+from mindreel.files import write_text
+from mindreel.viz import curves, pictures, summary_html
+from mindreel.viz.run_files import RunFiles, number, read_run
 from mindreel.viz.style import page
-from mindreel.viz.video import replacing
+from mindreel.viz.summary_html import missing
 
 _MAX_VIDEO_BYTES = 12_000_000
 
@@ -32,12 +31,11 @@ def write_report(run_dir: Path | str) -> Path:
     run_dir = Path(run_dir)
     page = render_report(read_run(run_dir))
     path = run_dir / "report.html"
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 
-def render_report(run: RunFolder) -> str:
+def render_report(run: RunFiles) -> str:
     """The page as HTML."""
     task = str(run.summary.get("task") or run.name)
     body = "".join(
@@ -55,7 +53,7 @@ def render_report(run: RunFolder) -> str:
     return page(task, body)
 
 
-def _header(run: RunFolder, task: str) -> str:
+def _header(run: RunFiles, task: str) -> str:
     known = {key: run.summary.get(key) for key in ("encoder", "agent", "seed")}
     parts = [f"{key} {value}" for key, value in known.items() if value is not None]
     frames = number(run.summary.get("env_frames"))
@@ -74,12 +72,12 @@ def _section(title: str, text: str, content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{lead}{content}</section>"
 
 
-def _score_section(run: RunFolder) -> str:
-    left = score_tables.headline(run.summary) + score_tables.scores(run.summary)
+def _score_section(run: RunFiles) -> str:
+    left = summary_html.headline(run.summary) + summary_html.scores(run.summary)
     return f'<section class="hero"><div>{left}</div><div class="video">{_videos(run)}</div></section>'
 
 
-def _videos(run: RunFolder) -> str:
+def _videos(run: RunFiles) -> str:
     if not run.videos:
         return missing("There is no evaluation video (videos/*.mp4).")
     shown, left_out, size = "", [], 0
@@ -98,22 +96,22 @@ def _videos(run: RunFolder) -> str:
     return shown
 
 
-def _learning_section(run: RunFolder) -> str:
+def _learning_section(run: RunFiles) -> str:
     chart = curves.learning_curve(run)
     content = chart or missing("There is no learning curve: metrics.jsonl holds no finished episodes yet.")
     return f"<section>{content}</section>"
 
 
-def _imagination_section(run: RunFolder) -> str:
+def _imagination_section(run: RunFiles) -> str:
     title = "What the model imagines"
     if run.real is None or run.imagined is None:
         return _section(title, "", missing("There are no imagined frames (imagination.npz)."))
     text = (
-        "The model sees the frames up to the first one here and is then told only the actions. Its imagined "
-        "latents were decoded into pictures by a decoder that is used for nothing but looking."
+        "The model sees the frames up to the first one here, and from there on only the actions. A decoder draws "
+        "the latents that it imagines. The agent does not use that decoder."
     )
     scale = (
-        '<p class="muted">Difference: the same<span class="scale" role="img" aria-label="dark to bright">'
+        '<p class="muted">Difference: none<span class="scale" role="img" aria-label="dark to bright">'
         "</span>half the range or more apart.</p>"
     )
     strips = pictures.imagination_strips(run.real, run.imagined)
@@ -121,18 +119,18 @@ def _imagination_section(run: RunFolder) -> str:
     return _section(title, text, f"{strips}<p></p>{scale}{chart}")
 
 
-def _encoder_section(run: RunFolder) -> str:
+def _encoder_section(run: RunFiles) -> str:
     text = (
-        "R² of probes that read the simulator's state from the features on held-out episodes: 1 is exact, "
+        "R² of probes that read the simulator's state from the features, on held-out episodes: 1 is exact, "
         "0 is no better than guessing the mean."
     )
     charts = curves.stage_charts(run, "pretrain")
-    content = score_tables.probe_tables(run.summary) + "<h3>While pretraining</h3>"
+    content = summary_html.probe_tables(run.summary) + "<h3>While pretraining</h3>"
     content += _grid(charts) if charts else missing("There are no pretraining curves in metrics.jsonl.")
     return _section("What the encoder knows", text, content)
 
 
-def _losses_section(run: RunFolder) -> str:
+def _losses_section(run: RunFiles) -> str:
     losses = curves.stage_charts(run, "train", losses=True)
     content = _grid(losses) if losses else missing("There are no training losses in metrics.jsonl.")
     stages = dict.fromkeys(str(row.get("stage")) for row in run.metrics)
@@ -146,12 +144,14 @@ def _losses_section(run: RunFolder) -> str:
     return _section("Losses of the world model and the agent", text if losses else "", content)
 
 
-def _run_section(run: RunFolder) -> str:
-    content = score_tables.facts(run.summary) + "<h3>Where the time went</h3>" + score_tables.stage_times(run.summary)
+def _run_section(run: RunFiles) -> str:
+    content = (
+        summary_html.run_details(run.summary) + "<h3>Where the time went</h3>" + summary_html.stage_times(run.summary)
+    )
     return _section("The run", "", content)
 
 
-def _config_section(run: RunFolder) -> str:
+def _config_section(run: RunFiles) -> str:
     if not run.config:
         return _section("Config", "", missing("There is no config.yaml."))
     return f"<section><details><summary>Config</summary><pre>{escape(run.config)}</pre></details></section>"

@@ -20,7 +20,7 @@ from mindreel.cli import schema
 from mindreel.encoders import has_objective
 from mindreel.envs import TASKS
 from mindreel.run_config import GROUPS, TrainConfig, choice
-from mindreel.viz.sweep.runs import FAILURE_FILE, flat
+from mindreel.viz.sweep.results import FAILURE_FILE, flat
 
 Axes = Mapping[str, Sequence[str]]
 """Field -> its arguments, several where a comma list was given."""

@@ -63,9 +63,9 @@ def test_a_finished_run_shows_its_numbers(run_dir):
         "cartpole-swingup",
         "741",
         "95% CI 702 to 780, 10 episodes",
-        "17.4 times the random policy's 43",
+        "Random actions score 43; the agent, 17.4 times as much.",
         "86 more than without (655)",
-        "random policy (42.6)",
+        "random actions (42.6)",
         "160,000 environment frames",
         "same network, untrained",
         "raw pixels",
@@ -85,6 +85,13 @@ def test_a_finished_run_shows_its_numbers(run_dir):
     assert kinds.count("data:image/png") == 2 * 3 * 8  # examples, rows, columns
     assert "missing" not in page.text and not list(run_dir.glob(".report*"))
     assert (run_dir / "report.html").stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize(("episodes", "shown"), [(1, False), (2, False), (3, True)])
+def test_an_interval_needs_three_episodes(run_dir, episodes, shown):
+    _change(run_dir, eval_episodes=episodes, eval_returns=[741.3] * episodes)
+    page = _parse(run_dir)
+    assert ("702 to 780" in re.sub(r"\s+", " ", page.text)) == shown
 
 
 def test_what_a_run_holds_cannot_become_markup(run_dir):

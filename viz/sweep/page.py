@@ -1,7 +1,6 @@
-"""One page that compares the runs of a grid: `write_ablation(folder)`.
+"""One page that compares the runs of a sweep: `write_sweep_page(folder)`.
 
-Returns, learning curves, probes and costs, of as many runs as there are so far. The page holds everything it
-needs and opens without a network.
+Returns, learning curves, probes and costs, of as many runs as there are so far. The page needs no network.
 """
 
 from collections.abc import Sequence
@@ -10,12 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from mindreel.files import write_text
 from mindreel.viz.chart import Series, line_chart, running_mean, short_number
-from mindreel.viz.score_tables import facts, missing
 from mindreel.viz.style import SERIES_COLORS, SERIES_CSS, page
-from mindreel.viz.sweep.runs import Cell, by_arm, by_task, pooled, read_grid
-from mindreel.viz.sweep.tables import compute_table, equal_compute, probe_tables, run_table, score_text, shared_facts
-from mindreel.viz.video import replacing
+from mindreel.viz.summary_html import missing, run_details
+from mindreel.viz.sweep.html_tables import (
+    common_details,
+    compute_table,
+    equal_compute,
+    probe_tables,
+    run_table,
+    score_text,
+)
+from mindreel.viz.sweep.results import RunResult, by_arm, by_task, pooled, read_results
 
 _CSS = (
     SERIES_CSS
@@ -32,7 +38,7 @@ _SMOOTHED = 10  # lines of metrics.jsonl
 _PLACES = 120
 
 
-def write_ablation(folder: Path | str) -> Path:
+def write_sweep_page(folder: Path | str) -> Path:
     """Reads the runs in `folder` and writes `ablation.html` there.
 
     Of each run it reads config.yaml, metrics.jsonl, summary.json and, where it failed, failure.txt; a run that
@@ -45,39 +51,36 @@ def write_ablation(folder: Path | str) -> Path:
         ValueError: when `folder` is not a folder or holds no run.
     """
     path = Path(folder) / "ablation.html"
-    page = render_ablation(Path(folder).resolve().name, read_grid(folder))
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    page = render_sweep_page(Path(folder).resolve().name, read_results(folder))
+    write_text(path, page)
     return path
 
 
-def render_ablation(name: str, cells: Sequence[Cell]) -> str:
+def render_sweep_page(name: str, runs: Sequence[RunResult]) -> str:
     """The page as HTML."""
-    colors = {arm: SERIES_COLORS[index % len(SERIES_COLORS)] for index, arm in enumerate(by_arm(cells))}
+    colors = {arm: SERIES_COLORS[index % len(SERIES_COLORS)] for index, arm in enumerate(by_arm(runs))}
     body = "".join(
         (
-            _header(name, cells),
-            _return_section(cells, colors),
-            _curve_section(cells, colors),
-            _probe_section(cells),
-            _compute_section(cells),
-            _section("Runs", "", run_table(cells)),
+            _header(name, runs),
+            _return_section(runs, colors),
+            _curve_section(runs, colors),
+            _probe_section(runs),
+            _compute_section(runs),
+            _section("Runs", "", run_table(runs)),
         )
     )
     return page(name, body, _CSS)
 
 
-def _header(name: str, cells: Sequence[Cell]) -> str:
-    counts = {
-        status: sum(cell.status == status for cell in cells) for status in ("unfinished", "failed", "not started")
-    }
-    parts = [f"{sum(cell.status == 'done' for cell in cells)} of {len(cells)} runs done"]
+def _header(name: str, runs: Sequence[RunResult]) -> str:
+    counts = {status: sum(run.status == status for run in runs) for status in ("unfinished", "failed", "not started")}
+    parts = [f"{sum(run.status == 'done' for run in runs)} of {len(runs)} runs done"]
     parts += [f"{count} {status}" for status, count in counts.items() if count]
-    tasks, arms = {cell.task for cell in cells}, by_arm(cells)
-    parts += [_count(tasks, "task"), _count(arms, "encoder" if not any(c.variant for c in cells) else "variant")]
-    parts += [_count({cell.seed for cell in cells}, "seed")]
-    notes = [f"{cell.name} failed: {cell.failure}" for cell in cells if cell.status == "failed"]
-    notes += [note for cell in cells for note in cell.notes]
+    tasks, arms = {run.task for run in runs}, by_arm(runs)
+    parts += [_count(tasks, "task"), _count(arms, "encoder" if not any(c.variant for c in runs) else "variant")]
+    parts += [_count({run.seed for run in runs}, "seed")]
+    notes = [f"{run.name} failed: {run.failure}" for run in runs if run.status == "failed"]
+    notes += [note for run in runs for note in run.notes]
     return (
         f'<header><p class="eyebrow">Mindreel ablation</p><h1>{escape(name)}</h1>'
         f'<p class="muted">{escape(" · ".join(parts))}</p>{"".join(map(missing, notes))}</header>'
@@ -96,8 +99,8 @@ def _section(title: str, text: str, content: str) -> str:
 # ---- returns ----
 
 
-def _return_section(cells: Sequence[Cell], colors: dict[str, int]) -> str:
-    tasks = by_task(cells)
+def _return_section(runs: Sequence[RunResult], colors: dict[str, int]) -> str:
+    tasks = by_task(runs)
     if not tasks:
         return _section("Return", "", missing("No run has finished yet."))
     text = (
@@ -105,36 +108,34 @@ def _return_section(cells: Sequence[Cell], colors: dict[str, int]) -> str:
         "task). A dot is one run. dm_control's tasks give at most 1,000."
     )
     content = ""
-    if len({cell.task for cell in cells}) > 1:
+    if len({run.task for run in runs}) > 1:
         content += "<h3>All tasks</h3>" + _scores([c for own in tasks.values() for c in own], colors)
-        content += _incomplete(cells, len({cell.task for cell in cells}))
+        content += _incomplete(runs, len({run.task for run in runs}))
     for task, own in tasks.items():
         content += f"<h3>{escape(task)}</h3>{_scores(own, colors)}"
     if any(len(own) < 2 for group in tasks.values() for own in by_arm(group).values()):
-        content += missing(
-            "An encoder with a single run on a task adds no spread there, so its interval is too narrow."
-        )
+        content += missing("An encoder with a single run on a task has no spread there, so its interval is too narrow.")
     return _section("Return", text, content)
 
 
-def _incomplete(cells: Sequence[Cell], tasks: int) -> str:
+def _incomplete(runs: Sequence[RunResult], tasks: int) -> str:
     """A sentence for the arms whose mean over tasks leaves tasks out."""
-    lacking = [arm for arm, own in by_arm(cells).items() if 0 < len(by_task(own)) < tasks]
+    lacking = [arm for arm, own in by_arm(runs).items() if 0 < len(by_task(own)) < tasks]
     words = f"Not to be compared yet, since finished runs are missing on some of the tasks: {'; '.join(lacking)}."
     return missing(words) if lacking else ""
 
 
-def _scores(cells: Sequence[Cell], colors: dict[str, int]) -> str:
+def _scores(runs: Sequence[RunResult], colors: dict[str, int]) -> str:
     """A line for each arm, the best first, on one axis."""
-    results = {arm: (own, *pooled(own)) for arm, own in by_arm(cells).items()}
-    values = [0.0] + [cell.score or 0.0 for cell in cells] + [x for *_, ends in results.values() for x in ends or ()]
+    results = {arm: (own, *pooled(own)) for arm, own in by_arm(runs).items()}
+    values = [0.0] + [run.score or 0.0 for run in runs] + [x for *_, ends in results.values() for x in ends or ()]
     low, high = min(values), max(values) or 1.0
     lines = ""
     for arm, (own, mean, ends) in sorted(results.items(), key=lambda item: -item[1][1]):
         place = lambda value: f"left:{100 * (value - low) / (high - low):.2f}%"
         marks = "".join(
-            f'<i class="episode" style="{place(cell.score)}" title="{escape(cell.name)}: {score_text(cell.score)}"></i>'
-            for cell in own
+            f'<i class="episode" style="{place(run.score)}" title="{escape(run.name)}: {score_text(run.score)}"></i>'
+            for run in own
         )
         spread = ""
         if ends is not None:
@@ -154,11 +155,11 @@ def _scores(cells: Sequence[Cell], colors: dict[str, int]) -> str:
 # ---- learning curves ----
 
 
-def _curve_section(cells: Sequence[Cell], colors: dict[str, int]) -> str:
+def _curve_section(runs: Sequence[RunResult], colors: dict[str, int]) -> str:
     charts, drawn = "", {}
-    for task in sorted({cell.task for cell in cells}):
+    for task in sorted({run.task for run in runs}):
         series = []
-        for arm, own in by_arm([cell for cell in cells if cell.task == task]).items():
+        for arm, own in by_arm([run for run in runs if run.task == task]).items():
             found = arm_curves(arm, colors[arm], own)
             drawn |= {arm: colors[arm]} if found else {}
             series += found
@@ -170,15 +171,15 @@ def _curve_section(cells: Sequence[Cell], colors: dict[str, int]) -> str:
         return _section("Learning curves", "", missing("No training episode has ended yet."))
     text = (
         f"Return of training episodes, with exploration noise: mean of {_SMOOTHED} logged values and over seeds; the "
-        "band reaches from the lowest to the highest seed. Dashes: not all of the runs have come so far yet."
+        "band reaches from the lowest to the highest seed. Dashes: not all runs have come this far yet."
     )
     keys = "".join(f'<li><i class="key c{color}"></i>{escape(arm)}</li>' for arm, color in sorted(drawn.items()))
     return _section("Learning curves", text, f'<ul class="legend">{keys}</ul>{charts}')
 
 
-def arm_curves(name: str, color: int, cells: Sequence[Cell]) -> list[Series]:
+def arm_curves(name: str, color: int, runs: Sequence[RunResult]) -> list[Series]:
     """Mean over runs with a band: solid where every run that has begun has been, dashes where only some have."""
-    curves = [(x, running_mean(y.tolist(), _SMOOTHED)) for x, y in (cell.curve() for cell in cells) if len(x)]
+    curves = [(x, running_mean(y.tolist(), _SMOOTHED)) for x, y in (run.curve() for run in runs) if len(x)]
     if not curves:
         return []
     places = np.unique(np.concatenate([x for x, _ in curves]))
@@ -211,18 +212,20 @@ def _series(name: str, x: np.ndarray, y: np.ndarray, color: int, kind: str) -> S
 # ---- tables ----
 
 
-def _probe_section(cells: Sequence[Cell]) -> str:
+def _probe_section(runs: Sequence[RunResult]) -> str:
     text = (
         "R² on held-out episodes of probes that read the simulator's state from the features at the end of each run, "
         "mean over seeds: 1 is exact, 0 is no better than guessing the mean."
     )
-    content = probe_tables(cells) or missing("No finished run holds probe scores yet.")
+    content = probe_tables(runs) or missing("No finished run holds probe scores yet.")
     return _section("What the encoders know", text, content)
 
 
-def _compute_section(cells: Sequence[Cell]) -> str:
-    done = [cell for cell in cells if cell.score is not None]
+def _compute_section(runs: Sequence[RunResult]) -> str:
+    done = [run for run in runs if run.score is not None]
     if not done:
         return _section("Compute", "", missing("No run has finished yet."))
     text = "Wall time in minutes, mean over runs. Pretraining and probes come on top of the agent's own updates."
-    return _section("Compute", text, equal_compute(done) + compute_table(done) + "<p></p>" + facts(shared_facts(done)))
+    return _section(
+        "Compute", text, equal_compute(done) + compute_table(done) + "<p></p>" + run_details(common_details(done))
+    )

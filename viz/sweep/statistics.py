@@ -22,11 +22,11 @@ def iqm_interval(strata: Sequence[Sequence[float]], level: float = 0.95, seed: i
 
     Args:
         strata: the scores of each task's runs; tasks may have different numbers of runs.
-        level: share of the resamples that lie inside.
-        seed: of the resampling, so that equal scores give equal intervals.
+        level: fraction of the resamples that lie inside.
+        seed: seed of the resampling: equal scores give equal intervals.
 
     Returns:
-        (low, high), or None where no task has two runs: nothing then says how far runs scatter.
+        (low, high), or None where no task has two runs, since nothing then shows how much runs scatter.
     """
     if max((len(scores) for scores in strata), default=0) < 2:
         return None

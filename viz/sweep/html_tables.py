@@ -1,4 +1,4 @@
-"""Tables that compare the runs of a grid: probes, compute, and the runs themselves."""
+"""Tables that compare the runs of a sweep: probes, compute, and the runs themselves."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,9 +9,9 @@ from urllib.parse import quote
 import numpy as np
 
 from mindreel.viz.chart import short_number
-from mindreel.viz.run_data import interval, number
-from mindreel.viz.score_tables import missing
-from mindreel.viz.sweep.runs import Cell, by_arm, by_task
+from mindreel.viz.run_files import episode_interval, number
+from mindreel.viz.summary_html import missing
+from mindreel.viz.sweep.results import RunResult, by_arm, by_task
 
 
 def score_text(value: float | None) -> str:
@@ -29,13 +29,13 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
 
 
-def probe_tables(cells: Sequence[Cell]) -> str:
+def probe_tables(runs: Sequence[RunResult]) -> str:
     """For each task and kind of probe: R2 of each target by encoder, mean over runs; "" without probes."""
     scores = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))  # title -> target -> column -> R2 of the runs
-    for task, own in by_task(cells).items():
-        for cell in own:
-            columns = {"pixels": "raw pixels", cell.encoder: cell.arm}  # "untrained" has no column
-            for row in cell.summary.get("probes") or ():
+    for task, own in by_task(runs).items():
+        for run in own:
+            columns = {"pixels": "raw pixels", run.encoder: run.arm}  # "untrained" has no column
+            for row in run.summary.get("probes") or ():
                 r2 = number(row.get("r2")) if isinstance(row, dict) else None
                 if r2 is not None and row.get("encoder") in columns:
                     title = f"{task}, {str(row.get('probe')).replace('mlp', 'MLP')} probe"
@@ -60,36 +60,36 @@ def _probe_table(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     return table(["target", *columns], rows)
 
 
-def compute_table(cells: Sequence[Cell]) -> str:
-    """For each arm the mean wall time of its finished runs by stage, updates per second of training, and what its
-    encoder's own objective took: operations (10^12) and clips per second."""
-    times = {cell.name: _seconds(cell) for cell in cells}
+def compute_table(runs: Sequence[RunResult]) -> str:
+    """Means over the finished runs of each arm: minutes by stage, updates per second of training, and the operations
+    (10^12) and clips per second of the encoder's own objective."""
+    times = {run.name: _seconds(run) for run in runs}
     stages = list(dict.fromkeys(stage for known in times.values() for stage in known if stage != "total"))
     rows = []
-    for arm, own in by_arm(cells).items():
-        means = [mean(times[cell.name].get(stage) for cell in own) for stage in [*stages, "total"]]
-        rates = [mean(_rate(cell, times[cell.name]) for cell in own)]
-        rates += [mean(cell.of_encoder(key) for cell in own) for key in ("tflop", "clips_per_s")]
+    for arm, own in by_arm(runs).items():
+        means = [mean(times[run.name].get(stage) for run in own) for stage in [*stages, "total"]]
+        rates = [mean(_rate(run, times[run.name]) for run in own)]
+        rates += [mean(run.of_encoder(key) for run in own) for key in ("tflop", "clips_per_s")]
         texts = ["" if value is None else f"{value / 60:.1f}" for value in means]
         rows.append([escape(arm), str(len(own)), *texts, *("" if x is None else short_number(x) for x in rates)])
     return table(["", "runs", *stages, "total", "updates/s", "encoder TFLOP", "clips/s"], rows)
 
 
-def equal_compute(cells: Sequence[Cell]) -> str:
-    """Sentences that say whether all runs had the same updates and frames, and all encoders the same operations."""
+def equal_compute(runs: Sequence[RunResult]) -> str:
+    """Sentences: whether all runs had equally many updates and frames, and all encoders equally many operations."""
     amounts = defaultdict(set)
-    for cell in cells:
-        words = [f"{cell.total(key) or 0:,.0f} {what}" for key, what in _COUNTED.items()]
-        amounts[" and ".join(words)].add(cell.arm)
+    for run in runs:
+        words = [f"{run.total(key) or 0:,.0f} {what}" for key, what in _COUNTED.items()]
+        amounts[" and ".join(words)].add(run.arm)
     if len(amounts) > 1:
         unequal = [f"{amount} ({'; '.join(sorted(arms))})" for amount, arms in amounts.items()]
-        return missing(f"Compute is not equal: {', '.join(unequal)}.") + _unequal_encoders(cells)
-    return f"<p>Every finished run had {escape(next(iter(amounts)))}.</p>" + _unequal_encoders(cells)
+        return missing(f"Compute is not equal: {', '.join(unequal)}.") + _unequal_encoders(runs)
+    return f"<p>Every finished run had {escape(next(iter(amounts)))}.</p>" + _unequal_encoders(runs)
 
 
-def _unequal_encoders(cells: Sequence[Cell]) -> str:
+def _unequal_encoders(runs: Sequence[RunResult]) -> str:
     """A sentence, if the objectives of encoders took more operations in one arm than in another; else ""."""
-    spent = {arm: mean(cell.of_encoder("tflop") for cell in own) for arm, own in by_arm(cells).items()}
+    spent = {arm: mean(run.of_encoder("tflop") for run in own) for arm, own in by_arm(runs).items()}
     known = {arm: tflop for arm, tflop in spent.items() if tflop}
     if not known or max(known.values()) < _NEARLY * min(known.values()):
         return ""
@@ -101,29 +101,29 @@ _NEARLY = 1.05  # refreshes are whole steps, so equal compute is so within a few
 _COUNTED = {"updates": "updates", "env_frames": "environment frames"}
 
 
-def shared_facts(cells: Sequence[Cell]) -> dict[str, Any]:
-    """Commit, hardware and versions of all runs in the layout of one run's summary, and the first one's command."""
-    merged: dict[str, Any] = {"command": cells[0].summary.get("command")}
-    merged["git_commit"] = _distinct(cell.summary.get("git_commit") for cell in cells)
+def common_details(runs: Sequence[RunResult]) -> dict[str, Any]:
+    """Commit, hardware and versions of all runs, and the command of the first, in the layout of one run's summary."""
+    merged: dict[str, Any] = {"command": runs[0].summary.get("command")}
+    merged["git_commit"] = _distinct(run.summary.get("git_commit") for run in runs)
     for group in ("hardware", "versions"):
-        known = [cell.summary[group] for cell in cells if isinstance(cell.summary.get(group), dict)]
+        known = [run.summary[group] for run in runs if isinstance(run.summary.get(group), dict)]
         merged[group] = {name: _distinct(one.get(name) for one in known) for one in known for name in one}
     return merged
 
 
-def run_table(cells: Sequence[Cell]) -> str:
-    """Every run: how far it is, its return, its time, and a link to its own report."""
+def run_table(runs: Sequence[RunResult]) -> str:
+    """Every run: state, return, time, and a link to its own report."""
     rows = []
-    for cell in sorted(cells, key=lambda cell: (cell.task, cell.arm, cell.seed or 0)):
-        ends = interval(cell.summary.get("eval_return_ci95"))
-        seconds = cell.total("wall_time_s")
-        name = escape(cell.arm)
-        if cell.status == "done":
-            name = f'<a href="{quote(cell.name)}/report.html">{name}</a>'
+    for run in sorted(runs, key=lambda run: (run.task, run.arm, run.seed or 0)):
+        ends = episode_interval(run.summary, "eval_return")
+        seconds = run.total("wall_time_s")
+        name = escape(run.arm)
+        if run.status == "done":
+            name = f'<a href="{quote(run.name)}/report.html">{name}</a>'
         spread = "" if ends is None else f"{score_text(ends[0])} to {score_text(ends[1])}"
         minutes = "" if seconds is None else f"{seconds / 60:.1f}"
-        values = [str(cell.seed), _progress(cell), score_text(cell.score), spread, minutes]
-        rows.append([escape(cell.task), name, *map(escape, values)])
+        values = [str(run.seed), _progress(run), score_text(run.score), spread, minutes]
+        rows.append([escape(run.task), name, *map(escape, values)])
     return table(["task", "encoder", "seed", "state", "return", "95% over episodes", "minutes"], rows, words=2)
 
 
@@ -133,22 +133,22 @@ def mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _seconds(cell: Cell) -> dict[str, float]:
-    times = cell.summary.get("wall_time_s")
+def _seconds(run: RunResult) -> dict[str, float]:
+    times = run.summary.get("wall_time_s")
     known = {str(k): number(v) for k, v in times.items()} if isinstance(times, dict) else {}
     return {stage: value for stage, value in known.items() if value is not None}
 
 
-def _rate(cell: Cell, times: dict[str, float]) -> float | None:
-    updates, seconds = cell.total("updates"), times.get("train")
+def _rate(run: RunResult, times: dict[str, float]) -> float | None:
+    updates, seconds = run.total("updates"), times.get("train")
     return updates / seconds if updates and seconds else None
 
 
-def _progress(cell: Cell) -> str:
-    if cell.status != "unfinished":
-        return cell.status
-    updates = max((number(row.get("updates")) or 0 for row in cell.metrics), default=0)
-    return f"{updates:,.0f} of {number(cell.settings.get('loop.updates')) or 0:,.0f} updates"
+def _progress(run: RunResult) -> str:
+    if run.status != "unfinished":
+        return run.status
+    updates = max((number(row.get("updates")) or 0 for row in run.metrics), default=0)
+    return f"{updates:,.0f} of {number(run.settings.get('loop.updates')) or 0:,.0f} updates"
 
 
 def _distinct(values: Iterable[Any]) -> str:

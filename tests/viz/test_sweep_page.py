@@ -1,4 +1,4 @@
-"""The page of a grid says what its run folders say, however many of them are done."""
+"""The page of a sweep shows what its run folders hold, however many runs are done."""
 
 import json
 import re
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mindreel.viz.sweep.page import arm_curves, write_ablation
-from mindreel.viz.sweep.runs import grid_rows, read_grid
+from mindreel.viz.sweep.page import arm_curves, write_sweep_page
+from mindreel.viz.sweep.results import read_results, sweep_rows
 
 _NEVER_CLOSED = {"meta", "link", "br"}
 
@@ -42,7 +42,7 @@ class _Text(HTMLParser):
 
 def _page(folder: Path) -> str:
     """The visible text of the page, held to what every page must be."""
-    page = write_ablation(folder).read_text(encoding="utf-8")
+    page = write_sweep_page(folder).read_text(encoding="utf-8")
     parser = _Text()
     parser.feed(page)
     parser.close()
@@ -96,10 +96,10 @@ def _run(
 
 
 @pytest.fixture
-def grid(tmp_path: Path) -> Path:
+def sweep(tmp_path: Path) -> Path:
     """Two tasks, two encoders, three seeds, all done."""
     scores = {"walker-walk": (600.0, 630.0, 720.0), "reacher-easy": (900.0, 930.0, 990.0)}
-    folder = tmp_path / "grid"
+    folder = tmp_path / "sweep"
     folder.mkdir()
     for task, found in scores.items():
         for seed, score in enumerate(found, 1):
@@ -108,8 +108,8 @@ def grid(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_finished_grid_shows_its_numbers(grid):
-    text = _page(grid)
+def test_a_finished_sweep_shows_its_numbers(sweep):
+    text = _page(sweep)
     for expected in (
         "12 of 12 runs done · 2 tasks · 2 encoders · 3 seeds",
         "All tasks",
@@ -129,11 +129,11 @@ def test_a_finished_grid_shows_its_numbers(grid):
         assert expected in text, expected
     assert "Not to be compared" not in text and "not equal" not in text and "single run" not in text
     assert "untrained" not in text
-    assert not list(grid.glob(".ablation*"))
+    assert not list(sweep.glob(".ablation*"))
 
 
-def test_rows_of_a_finished_grid(grid):
-    rows = grid_rows(read_grid(grid))
+def test_rows_of_a_finished_sweep(sweep):
+    rows = sweep_rows(read_results(sweep))
     assert all(not isinstance(value, dict | list) for row in rows for value in row.values())
     assert [row["level"] for row in rows].count("run") == 12
     first = next(row for row in rows if (row["level"], row["task"], row["encoder"]) == ("run", "walker-walk", "vjepa"))
@@ -150,7 +150,7 @@ def test_rows_of_a_finished_grid(grid):
     assert (whole["task"], whole["return"], whole["tasks"], whole["runs"]) == ("all", 795, 2, 6)
 
 
-def test_a_half_finished_grid_reports_what_there_is(tmp_path):
+def test_a_half_finished_sweep_reports_what_there_is(tmp_path):
     _run(tmp_path, "walker-walk", "vjepa", 1, points=40, score=500.0)
     _run(tmp_path, "walker-walk", "vjepa", 2, points=12)
     _run(tmp_path, "reacher-easy", "vjepa", 1)
@@ -166,7 +166,7 @@ def test_a_half_finished_grid_reports_what_there_is(tmp_path):
         "Dashes",
     ):
         assert expected in text, expected
-    rows = grid_rows(read_grid(tmp_path))
+    rows = sweep_rows(read_results(tmp_path))
     assert [(row["level"], row["return"], row["low"]) for row in rows][1:] == [("task", 500, None), ("all", 500, None)]
 
 
@@ -175,13 +175,13 @@ def test_nothing_done_yet_is_said(tmp_path):
     text = _page(tmp_path)
     for expected in ("0 of 1 runs done", "No run has finished yet.", "No training episode has ended yet."):
         assert expected in text
-    assert grid_rows(read_grid(tmp_path)) == []
+    assert sweep_rows(read_results(tmp_path)) == []
 
 
 def test_curves_are_solid_where_all_runs_have_been(tmp_path):
     for seed, points in ((1, 40), (3, 20)):
         _run(tmp_path, "walker-walk", "vjepa", seed, points=points)
-    band, line, dashes = arm_curves("vjepa", 1, read_grid(tmp_path))
+    band, line, dashes = arm_curves("vjepa", 1, read_results(tmp_path))
     assert (band.kind, line.kind, dashes.kind) == ("band", "line", "dashes")
     assert (line.x[0], line.x[-1], dashes.x[0], dashes.x[-1]) == (100, 2000, 2000, 4000)
     assert line.y[0] == 12  # between 11 and 13
@@ -194,7 +194,7 @@ def test_variants_are_what_differs_within_an_encoder(tmp_path):
     _run(tmp_path, "walker-walk", "vjepa", 1, score=2.0, coefficient=1.0)
     _run(tmp_path, "walker-walk", "cnn", 1, score=3.0)
     _run(tmp_path, "reacher-easy", "cnn", 1, score=3.0, updates=800)  # a task may have settings of its own
-    assert {cell.name: cell.variant for cell in read_grid(tmp_path)} == {
+    assert {cell.name: cell.variant for cell in read_results(tmp_path)} == {
         "walker-walk-vjepa-0.0-1": "encoder.jepa_coef=0.0",
         "walker-walk-vjepa-1.0-1": "encoder.jepa_coef=1.0",
         "walker-walk-cnn-1": "",
@@ -223,45 +223,45 @@ def test_a_choice_of_a_group_is_named_without_its_fields(tmp_path):
         (path / "config.yaml").write_text(
             f"task: t\nseed: {seed}\nencoder: {{name: cnn}}\nagent: {{name: {agent}, lr: {lr}, size: {len(agent)}}}\n"
         )
-    assert {cell.name: cell.variant for cell in read_grid(tmp_path)} == {
+    assert {cell.name: cell.variant for cell in read_results(tmp_path)} == {
         "mpc-1": "agent=mpc, agent.lr=1",
         "actor_critic-2": "agent=actor_critic, agent.lr=2",
         "actor_critic-3": "agent=actor_critic, agent.lr=3",
     }
 
 
-def test_what_a_run_holds_cannot_become_markup(grid):
+def test_what_a_run_holds_cannot_become_markup(sweep):
     evil = '"><script>alert(1)</script><img src=x>'
-    path = next(grid.glob("*vjepa-1"))
+    path = next(sweep.glob("*vjepa-1"))
     summary = json.loads((path / "summary.json").read_text())
     summary |= {"probes": [{"encoder": "vjepa", "probe": evil, "target": evil, "r2": 1.0}], "command": evil}
     summary |= {"wall_time_s": {evil: 3.0}, "hardware": {evil: evil}, "versions": evil, "throughput": evil}
     (path / "summary.json").write_text(json.dumps(summary))
     (path / "config.yaml").write_text(json.dumps({"task": evil, "encoder": {"name": evil}, "seed": evil}))
     (path / "failure.txt").write_text(evil)
-    _page(grid)
-    page = (grid / "ablation.html").read_text()
+    _page(sweep)
+    page = (sweep / "ablation.html").read_text()
     assert "<script>alert" not in page and page.count("<script>") == 1
 
 
 @pytest.mark.parametrize("name", ["summary.json", "metrics.jsonl", "config.yaml"])
 @pytest.mark.parametrize("damage", ["gone", "cut", "foreign"])
-def test_a_missing_or_damaged_file_costs_only_its_run(grid, name, damage):
-    path = next(grid.glob("*vjepa-1")) / name
+def test_a_missing_or_damaged_file_costs_only_its_run(sweep, name, damage):
+    path = next(sweep.glob("*vjepa-1")) / name
     content = path.read_bytes()
     path.unlink()
     if damage == "cut":
         path.write_bytes(content[: len(content) // 2])
     elif damage == "foreign":
         path.write_bytes(b"\xff\xfe not what is expected here \x00")
-    text = _page(grid)
+    text = _page(sweep)
     assert "runs done" in text and "Learning curves" in text
     if name == "summary.json":
         assert "11 of 12 runs done" in text
 
 
 def test_folders_without_runs_are_a_clear_error(tmp_path):
-    with pytest.raises(ValueError, match="Expected the folder of a grid, got .*nowhere"):
-        write_ablation(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="Expected the folder of a sweep, got .*nowhere"):
+        write_sweep_page(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="Expected runs in .*a run is a folder with a config.yaml"):
-        write_ablation(tmp_path)
+        write_sweep_page(tmp_path)

@@ -1,4 +1,4 @@
-"""The cells of a grid, read from their run folders however far each of them got."""
+"""The runs of a sweep, read from their folders, finished or not."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import yaml
 
-from mindreel.viz.run_data import RunFolder, interval, number, read_run
+from mindreel.viz.run_files import RunFiles, episode_interval, number, read_run
 from mindreel.viz.sweep.statistics import iqm, iqm_interval
 
 FAILURE_FILE = "failure.txt"
-"""What a cell that failed holds: one sentence that says why."""
+"""File in the folder of a run that failed: one sentence that says why."""
 
-# What does not make two runs different in kind.
+# Runs that differ in these alone are of one kind.
 _NOT_VARIANTS = {"task", "seed", "run", "device", "encoder.name"}
 
 
 @dataclass
-class Cell:
-    """One run of a grid."""
+class RunResult:
+    """One run of a sweep, as its folder shows it."""
 
     name: str
     """Name of its folder."""
@@ -34,7 +34,7 @@ class Cell:
     failure: str = ""
     """Why it failed, if it did."""
     variant: str = ""
-    """In what it differs from other cells with its encoder, besides task and seed: "encoder.jepa_coef=0"."""
+    """Fields, besides task and seed, in which it differs from other runs with its encoder: "encoder.jepa_coef=0"."""
     notes: list[str] = field(default_factory=list)
     """One sentence for each thing that could not be read."""
 
@@ -53,12 +53,12 @@ class Cell:
 
     @property
     def arm(self) -> str:
-        """What is compared: the encoder, with the cell's variant."""
+        """Name of what is compared: the encoder, with the run's variant."""
         return f"{self.encoder}, {self.variant.replace('encoder.', '')}" if self.variant else self.encoder
 
     @property
     def score(self) -> float | None:
-        """Mean return of the evaluation; None until the cell has finished."""
+        """Mean return of the evaluation; None until the run has finished."""
         return number(self.summary.get("eval_return_mean"))
 
     @property
@@ -93,7 +93,7 @@ class Cell:
         return points[:, 0], points[:, 1]
 
 
-def read_grid(folder: Path | str) -> list[Cell]:
+def read_results(folder: Path | str) -> list[RunResult]:
     """Every run in the folder `folder`, by name.
 
     Raises:
@@ -101,16 +101,16 @@ def read_grid(folder: Path | str) -> list[Cell]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"Expected the folder of a grid, got {folder}, which is not a folder.")
-    cells = [_cell(path.parent) for path in sorted(folder.glob("*/config.yaml"))]
-    if not cells:
+        raise ValueError(f"Expected the folder of a sweep, got {folder}, which is not a folder.")
+    runs = [_read_result(path.parent) for path in sorted(folder.glob("*/config.yaml"))]
+    if not runs:
         raise ValueError(f"Expected runs in {folder}, found none: a run is a folder with a config.yaml.")
-    _name_variants(cells)
-    return cells
+    _name_variants(runs)
+    return runs
 
 
-def _cell(path: Path) -> Cell:
-    run: RunFolder = read_run(path)
+def _read_result(path: Path) -> RunResult:
+    run: RunFiles = read_run(path)
     try:
         settings = yaml.safe_load(run.config)
     except yaml.YAMLError:
@@ -121,7 +121,7 @@ def _cell(path: Path) -> Cell:
     reason = path / FAILURE_FILE
     failure = reason.read_text(encoding="utf-8", errors="replace").strip() if reason.is_file() else ""
     notes = [f"{run.name}: {note}" for note in run.notes]
-    return Cell(run.name, flat(settings), run.summary, run.metrics, failure, notes=notes)
+    return RunResult(run.name, flat(settings), run.summary, run.metrics, failure, notes=notes)
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -132,94 +132,94 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _name_variants(cells: Sequence[Cell]) -> None:
-    """Gives each cell the fields in which cells with its encoder differ on one task."""
-    kin = defaultdict(list)
-    for cell in cells:
-        kin[cell.encoder].append(cell)
-    for own in kin.values():
-        keys = dict.fromkeys(key for cell in own for key in cell.settings if key not in _NOT_VARIANTS)
+def _name_variants(runs: Sequence[RunResult]) -> None:
+    """Sets each run's `variant`: the fields in which runs with its encoder differ on one task."""
+    by_encoder = defaultdict(list)
+    for run in runs:
+        by_encoder[run.encoder].append(run)
+    for own in by_encoder.values():
+        keys = dict.fromkeys(key for run in own for key in run.settings if key not in _NOT_VARIANTS)
         varied = [key for key in keys if _varies(key, own)]
-        for cell in own:
-            pairs = [f"{key.removesuffix('.name')}={cell.settings[key]}" for key in varied if key in cell.settings]
-            cell.variant = ", ".join(pairs)
+        for run in own:
+            pairs = [f"{key.removesuffix('.name')}={run.settings[key]}" for key in varied if key in run.settings]
+            run.variant = ", ".join(pairs)
 
 
-def _varies(key: str, cells: Sequence[Cell]) -> bool:
-    """Whether a field differs among cells of one task; a group's field, among those of one choice of the group."""
+def _varies(key: str, runs: Sequence[RunResult]) -> bool:
+    """Whether a field differs among runs of one task; a group's field, among those of one choice of the group."""
     values = defaultdict(set)
-    for cell in cells:
-        if key in cell.settings:
-            choice = None if key.endswith(".name") else cell.settings.get(f"{key.partition('.')[0]}.name")
-            values[cell.task, choice].add(repr(cell.settings[key]))
+    for run in runs:
+        if key in run.settings:
+            choice = None if key.endswith(".name") else run.settings.get(f"{key.partition('.')[0]}.name")
+            values[run.task, choice].add(repr(run.settings[key]))
     return any(len(found) > 1 for found in values.values())
 
 
-def by_task(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Task -> its finished cells."""
+def by_task(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
+    """Task -> its finished runs."""
     found = defaultdict(list)
-    for cell in cells:
-        if cell.score is not None:
-            found[cell.task].append(cell)
+    for run in runs:
+        if run.score is not None:
+            found[run.task].append(run)
     return dict(sorted(found.items()))
 
 
-def by_arm(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """What is compared -> its cells."""
+def by_arm(runs: Sequence[RunResult]) -> dict[str, list[RunResult]]:
+    """Arm -> its runs."""
     found = defaultdict(list)
-    for cell in cells:
-        found[cell.arm].append(cell)
+    for run in runs:
+        found[run.arm].append(run)
     return dict(sorted(found.items()))
 
 
-def pooled(cells: Sequence[Cell]) -> tuple[float, tuple[float, float] | None]:
-    """IQM of the finished cells' returns, and its 95% interval, stratified by task."""
-    strata = [[cell.score or 0.0 for cell in own] for own in by_task(cells).values()]
+def pooled(runs: Sequence[RunResult]) -> tuple[float, tuple[float, float] | None]:
+    """IQM of the finished runs' returns, and its 95% interval, stratified by task."""
+    strata = [[run.score or 0.0 for run in own] for own in by_task(runs).values()]
     return float(iqm(np.concatenate(strata))), iqm_interval(strata)
 
 
-def grid_rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Flat rows: one for each finished run, then for each arm one a task and, of several tasks, one for all.
+def sweep_rows(runs: Sequence[RunResult]) -> list[dict[str, Any]]:
+    """Flat rows: one for each finished run; then, for each arm, one for each task and, of several tasks, one for all.
 
-    A run's `return` is the mean of its evaluation episodes, with their 95% interval as `low` and `high`. The
-    others have the IQM of their runs with its bootstrap interval, null with one run only. The other numbers are means
-    over runs, null where none has them: returns without planning and by random actions, mean R2 over the targets of
-    the linear and the MLP probe, what the encoder's own training took, and costs.
+    A run's `return` is the mean of its evaluation episodes, with their 95% interval as `low` and `high`, null with one
+    or two episodes. The other rows hold the IQM of their runs with its bootstrap interval, null with one run only. All
+    other numbers are means over runs, null where none has them: returns without planning and of random actions, mean
+    R2 over the targets of the linear and the MLP probe, and costs.
     """
-    done = [cell for cell in cells if cell.score is not None]
-    rows = [_row("run", cell.task, [cell]) for cell in done]
-    several = len({cell.task for cell in cells}) > 1
+    done = [run for run in runs if run.score is not None]
+    rows = [_row("run", run.task, [run]) for run in done]
+    several = len({run.task for run in runs}) > 1
     for own in by_arm(done).values():
         rows += [_row("task", task, runs) for task, runs in by_task(own).items()]
         rows += [_row("all", "all", own)] if several else []
     return rows
 
 
-def _row(level: str, task: str, cells: Sequence[Cell]) -> dict[str, Any]:
-    first = cells[0]
+def _row(level: str, task: str, runs: Sequence[RunResult]) -> dict[str, Any]:
+    first = runs[0]
     if level == "run":
-        score, ends = first.score, interval(first.summary.get("eval_return_ci95"))
+        score, ends = first.score, episode_interval(first.summary, "eval_return")
     else:
-        score, ends = pooled(cells)
+        score, ends = pooled(runs)
     low, high = ends or (None, None)
     row = {"level": level, "task": task, "encoder": first.encoder, "variant": first.variant}
-    row |= {"seed": first.seed if level == "run" else None, "tasks": len(by_task(cells)), "runs": len(cells)}
+    row |= {"seed": first.seed if level == "run" else None, "tasks": len(by_task(runs)), "runs": len(runs)}
     row |= {"return": score, "low": low, "high": high}
     for key, (read, digits) in _MEANS.items():
-        found = [value for value in map(read, cells) if value is not None]
+        found = [value for value in map(read, runs) if value is not None]
         row[key] = round(float(np.mean(found)), digits) if found else None
     return row
 
 
-_MEANS: dict[str, tuple[Callable[[Cell], float | None], int | None]] = {
-    "no_planning_return": (lambda cell: cell.total("no_planning_return_mean"), 1),
-    "random_return": (lambda cell: cell.total("random_return_mean"), 1),
-    "linear_r2": (lambda cell: cell.probed("linear"), 3),
-    "mlp_r2": (lambda cell: cell.probed("mlp"), 3),
-    "tflop": (lambda cell: cell.of_encoder("tflop"), 2),
-    "clips_per_s": (lambda cell: cell.of_encoder("clips_per_s"), 0),
-    "updates": (lambda cell: cell.total("updates"), None),
-    "env_frames": (lambda cell: cell.total("env_frames"), None),
-    "wall_time_s": (lambda cell: cell.total("wall_time_s"), 1),
+_MEANS: dict[str, tuple[Callable[[RunResult], float | None], int | None]] = {
+    "no_planning_return": (lambda run: run.total("no_planning_return_mean"), 1),
+    "random_return": (lambda run: run.total("random_return_mean"), 1),
+    "linear_r2": (lambda run: run.probed("linear"), 3),
+    "mlp_r2": (lambda run: run.probed("mlp"), 3),
+    "tflop": (lambda run: run.of_encoder("tflop"), 2),
+    "clips_per_s": (lambda run: run.of_encoder("clips_per_s"), 0),
+    "updates": (lambda run: run.total("updates"), None),
+    "env_frames": (lambda run: run.total("env_frames"), None),
+    "wall_time_s": (lambda run: run.total("wall_time_s"), 1),
 }
-"""Column of the rows -> what it is of a run, and the digits kept of its mean."""
+"""Column of the rows -> its value for one run, and the digits kept of its mean."""

@@ -1,4 +1,4 @@
-"""What a run left in its folder, read so that a half-finished or damaged run still gives what it holds."""
+"""The files of a run folder; of an unfinished or damaged run, those that are there and can be read."""
 
 import json
 import math
@@ -11,8 +11,8 @@ import numpy as np
 
 
 @dataclass
-class RunFolder:
-    """Everything a report shows; what was missing or unreadable is empty, with a sentence in `notes`."""
+class RunFiles:
+    """Everything that a report shows. What is missing or unreadable is empty; `notes` says what could not be read."""
 
     name: str
     """Name of the folder."""
@@ -25,14 +25,14 @@ class RunFolder:
     videos: list[tuple[str, bytes]] = field(default_factory=list)
     """Name and content of videos/*.mp4, videos of evaluations first."""
     real: np.ndarray | None = None
-    """Frames the worlds showed, uint8 (K, T, 3, H, W)."""
+    """Frames that the environment showed, uint8 (K, T, 3, H, W)."""
     imagined: np.ndarray | None = None
-    """Frames decoded from what the model imagined, of the same shape."""
+    """Frames that the decoder drew from imagined latents, of the same shape."""
     notes: list[str] = field(default_factory=list)
-    """One sentence for each thing that was there and could not be read."""
+    """A sentence for each file that could not be read."""
 
 
-def read_run(path: Path) -> RunFolder:
+def read_run(path: Path) -> RunFiles:
     """Reads the run in the folder `path`.
 
     Raises:
@@ -40,7 +40,7 @@ def read_run(path: Path) -> RunFolder:
     """
     if not path.is_dir():
         raise ValueError(f"Expected the folder of a run, got {path}, which is not a folder.")
-    run = RunFolder(name=path.resolve().name)
+    run = RunFiles(name=path.resolve().name)
     run.summary = _read_summary(path / "summary.json", run.notes)
     run.metrics = _read_metrics(path / "metrics.jsonl", run.notes)
     run.config = _read_text(path / "config.yaml", run.notes)
@@ -64,6 +64,17 @@ def interval(value: Any) -> tuple[float, float] | None:
         return None
     low, high = number(value[0]), number(value[1])
     return None if low is None or high is None else (min(low, high), max(low, high))
+
+
+def episode_interval(summary: dict[str, Any], name: str) -> tuple[float, float] | None:
+    """The 95% interval of `eval_return`, `no_planning_return` or `random_return`.
+
+    None where it is missing, or comes from one or two episodes, which say nothing of how much returns scatter.
+    """
+    episodes = number(summary.get("eval_episodes"))
+    if episodes is not None and episodes < 3:
+        return None
+    return interval(summary.get(f"{name}_ci95"))
 
 
 def _read_text(path: Path, notes: list[str]) -> str:

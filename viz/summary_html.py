@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from mindreel.viz.chart import short_number
-from mindreel.viz.run_data import interval, number
+from mindreel.viz.run_files import episode_interval, number
 
 _ENCODER_NAMES = {
     "untrained": "same network, untrained",
@@ -17,7 +17,7 @@ _ENCODER_NAMES = {
 
 
 def missing(sentence: str) -> str:
-    """A sentence in the place of something that the run folder does not hold."""
+    """A sentence where the page would show something that the run folder lacks."""
     return f'<p class="missing">{escape(sentence)}</p>'
 
 
@@ -26,7 +26,7 @@ def headline(summary: dict[str, Any]) -> str:
     mean = number(summary.get("eval_return_mean"))
     if mean is None:
         return missing("The agent's score is missing: summary.json holds no eval_return_mean.")
-    low_high = interval(summary.get("eval_return_ci95"))
+    low_high = episode_interval(summary, "eval_return")
     episodes = number(summary.get("eval_episodes"))
     details = [] if low_high is None else [f"95% CI {_whole(low_high[0])} to {_whole(low_high[1])}"]
     details += [] if episodes is None else [f"{episodes:.0f} episodes"]
@@ -39,13 +39,13 @@ def _verdict(summary: dict[str, Any], mean: float) -> str:
     random_return = number(summary.get("random_return_mean"))
     if random_return is not None:
         known = _whole(random_return)
-        times = f"{mean / random_return:.1f} times the random policy's {known}" if random_return > 0 else ""
-        parts.append(f"That is {times}." if times else f"A random policy scores {known}.")
+        times = f"; the agent, {mean / random_return:.1f} times as much" if mean > random_return > 0 else ""
+        parts.append(f"Random actions score {known}{times}.")
     alone = number(summary.get("no_planning_return_mean"))
     if alone is not None:
         gain = f"{_whole(abs(mean - alone))} {'more' if mean >= alone else 'less'}"
-        own = interval(summary.get("eval_return_ci95"))
-        other = interval(summary.get("no_planning_return_ci95"))
+        own = episode_interval(summary, "eval_return")
+        other = episode_interval(summary, "no_planning_return")
         overlap = own is not None and other is not None and own[0] <= other[1] and other[0] <= own[1]
         doubt = "; the two intervals overlap" if overlap else ""
         parts.append(f"With planning the agent scores {gain} than without ({_whole(alone)}){doubt}.")
@@ -53,11 +53,11 @@ def _verdict(summary: dict[str, Any], mean: float) -> str:
 
 
 def scores(summary: dict[str, Any]) -> str:
-    """The three scores on one axis, with intervals and single episodes."""
+    """The scores of the agent, of its policy and of random actions on one axis, with intervals and episodes."""
     rows = [
         ("agent", 1, "eval_return"),
         ("agent without planning", 2, "no_planning_return"),
-        ("random policy", 5, "random_return"),
+        ("random actions", 5, "random_return"),
     ]
     found = [(name, color, key) for name, color, key in rows if number(summary.get(f"{key}_mean")) is not None]
     if not found:
@@ -80,7 +80,7 @@ def _score_row(summary: dict[str, Any], name: str, color: int, key: str, low: fl
         for value in _episodes(summary, key)
     )
     text = ""
-    low_high = interval(summary.get(f"{key}_ci95"))
+    low_high = episode_interval(summary, key)
     if low_high is not None:
         left, right = place(low_high[0]), place(low_high[1])
         marks += f'<i class="ci" style="left:{left:.2f}%;width:{right - left:.2f}%"></i>'
@@ -94,7 +94,7 @@ def _score_row(summary: dict[str, Any], name: str, color: int, key: str, low: fl
 
 def _all_values(summary: dict[str, Any], key: str) -> list[float]:
     mean = number(summary.get(f"{key}_mean")) or 0.0
-    return [mean, *(interval(summary.get(f"{key}_ci95")) or ()), *_episodes(summary, key)]
+    return [mean, *(episode_interval(summary, key) or ()), *_episodes(summary, key)]
 
 
 def _episodes(summary: dict[str, Any], key: str) -> list[float]:
@@ -103,7 +103,7 @@ def _episodes(summary: dict[str, Any], key: str) -> list[float]:
 
 
 def probe_tables(summary: dict[str, Any]) -> str:
-    """For each kind of probe a table of R2: a row for each target, a column for each encoder."""
+    """A table of R2 for each kind of probe, with a row for each target and a column for each encoder."""
     entries = summary.get("probes")
     rows = [row for row in entries if isinstance(row, dict)] if isinstance(entries, list) else []
     scored: dict[str, dict[tuple[str, str], float]] = {}
@@ -154,7 +154,7 @@ def _probe_row(target: str, values: list[float | None], kind: str = "") -> str:
 
 
 def stage_times(summary: dict[str, Any]) -> str:
-    """A bar for each stage's seconds."""
+    """A bar for the seconds of each stage."""
     times = summary.get("wall_time_s")
     seconds = {str(k): number(v) for k, v in times.items()} if isinstance(times, dict) else {}
     stages = {name: value for name, value in seconds.items() if value is not None and name != "total"}
@@ -171,8 +171,8 @@ def stage_times(summary: dict[str, Any]) -> str:
     return f'<p class="muted">{_duration(total)} in all.</p><div class="bars">{bars}</div>'
 
 
-def facts(summary: dict[str, Any]) -> str:
-    """Task, seed, counts, hardware, versions and the command, as far as they are known."""
+def run_details(summary: dict[str, Any]) -> str:
+    """Command, task, seed, counts, hardware and versions, as far as they are known."""
     names = ("task", "encoder", "agent", "seed", "env_frames", "updates", "git_commit")
     pairs = [(name.replace("_", " "), summary[name]) for name in names if summary.get(name) is not None]
     for group in ("hardware", "versions"):
