@@ -32,7 +32,7 @@ from mindreel.encoders.objectives.vjepa import VJEPAConfig
 from mindreel.probing.comparison import CompareConfig, compare
 from mindreel.probing.run_tables import over_seeds, over_tasks, print_comparison, print_probes, probe_table
 from mindreel.run_config import GROUPS, choice
-from mindreel.sweep.grid import Axes, combinations, read_axes
+from mindreel.sweep.arguments import Axes, combinations, read_axes
 from mindreel.tables import check_out, write_rows
 from mindreel.transfer import encoder_config
 from mindreel.viz.probe_page import write_probes

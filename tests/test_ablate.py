@@ -1,4 +1,4 @@
-"""Grids: which cells a command line asks for, what happens to each, and one that is killed and continued."""
+"""Sweeps: which runs a command line asks for, what happens to each, and one that is killed and continued."""
 
 import json
 import os
@@ -21,7 +21,10 @@ from mindreel.pretraining.compute import prepared
 from mindreel.run_config import TrainConfig, choice
 from mindreel.scripts import ablate
 from mindreel.sweep import launch
-from mindreel.sweep.grid import Cell, _assigned, begun_runs, combinations, make_cells, read_axes
+from mindreel.sweep.arguments import combinations, read_axes
+from mindreel.sweep.cluster import ClusterConfig, check_cluster, run_on_cluster
+from mindreel.sweep.equal_compute import equal_compute
+from mindreel.sweep.sweep_runs import SweepRun, _assigned, begun_configs, plan_runs
 
 ROOT = Path(__file__).parents[1]
 # Every stage, and as little of each as there can be.
@@ -44,15 +47,15 @@ TINY = [
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Signals as they were: a grid makes itself stoppable."""
+    """Signals as they were: a sweep makes itself stoppable."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
 
 
-def cells(folder: Path, *arguments: str, overwrite: bool = False) -> list[Cell]:
-    return make_cells(folder, read_axes(arguments), overwrite)
+def planned_runs(folder: Path, *arguments: str, overwrite: bool = False) -> list[SweepRun]:
+    return plan_runs(folder, read_axes(arguments), overwrite)
 
 
 def fail(capsys: pytest.CaptureFixture, *arguments: str) -> str:
@@ -64,12 +67,12 @@ def fail(capsys: pytest.CaptureFixture, *arguments: str) -> str:
     return errors[0]
 
 
-# ---- which cells ----
+# ---- which runs ----
 
 
 def test_every_combination_is_a_cell(tmp_path: Path) -> None:
-    found = cells(tmp_path, "task=walker-walk,reacher-easy", "encoder=vjepa,cnn", "seed=1,2", "env.num_envs=8")
-    assert [cell.folder.name for cell in found] == [
+    found = planned_runs(tmp_path, "task=walker-walk,reacher-easy", "encoder=vjepa,cnn", "seed=1,2", "env.num_envs=8")
+    assert [run.folder.name for run in found] == [
         f"{task}-{encoder}-mpc-{seed}"
         for seed in (1, 2)  # a first seed of everything before the second of anything
         for task in ("walker-walk", "reacher-easy")
@@ -81,20 +84,20 @@ def test_every_combination_is_a_cell(tmp_path: Path) -> None:
 
 
 def test_any_field_can_be_a_list_and_is_in_the_name(tmp_path: Path) -> None:
-    found = cells(tmp_path, "preset=smoke", "agent=mpc,actor_critic", "loop.updates=range(5,7)", "seed=3")
-    assert {cell.folder.name: cell.config.loop.updates for cell in found} == {
+    found = planned_runs(tmp_path, "preset=smoke", "agent=mpc,actor_critic", "loop.updates=range(5,7)", "seed=3")
+    assert {run.folder.name: run.config.loop.updates for run in found} == {
         "cartpole-swingup-vjepa-mpc-updates-5-3": 5,
         "cartpole-swingup-vjepa-mpc-updates-6-3": 6,
         "cartpole-swingup-vjepa-actor_critic-updates-5-3": 5,
         "cartpole-swingup-vjepa-actor_critic-updates-6-3": 6,
     }
-    assert all(cell.config.env.num_envs == 4 for cell in found)  # the preset's
-    assert cells(tmp_path, "loop.updates=5")[0].folder.name == "cartpole-swingup-vjepa-mpc-1"
+    assert all(run.config.env.num_envs == 4 for run in found)  # the preset's
+    assert planned_runs(tmp_path, "loop.updates=5")[0].folder.name == "cartpole-swingup-vjepa-mpc-1"
 
 
 def test_tasks_from_elsewhere_are_cells_too(tmp_path: Path) -> None:
-    (own,) = cells(tmp_path, "task=my/tasks/balance.py")
-    (gym,) = cells(tmp_path, "task=Pendulum-v1", "env.backend=gym")
+    (own,) = planned_runs(tmp_path, "task=my/tasks/balance.py")
+    (gym,) = planned_runs(tmp_path, "task=Pendulum-v1", "env.backend=gym")
     assert own.folder == tmp_path / "my_tasks_balance.py-vjepa-mpc-1" and own.config.task == "my/tasks/balance.py"
     assert gym.folder == tmp_path / "Pendulum-v1-vjepa-mpc-1"
 
@@ -108,7 +111,7 @@ def test_a_field_of_one_encoder_is_left_out_for_the_others() -> None:
     ]
 
 
-def planned(config: TrainConfig) -> int:
+def planned_steps(config: TrainConfig) -> int:
     """Steps of pretraining, counted on noise."""
     encoder, sample = prepared(config)
     return Pretrainer(config.pretrain, encoder).planned(lambda: sample, config.pretrain.steps)
@@ -117,29 +120,29 @@ def planned(config: TrainConfig) -> int:
 def test_encoders_get_the_compute_of_the_first(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     listed = ["preset=smoke", "encoder=state,lejepa,internvideo,random", "encoder.projections=64", "seed=1,2"]
     axes = read_axes(listed)
-    added = ablate.equal_compute(axes, [])
+    added = equal_compute(axes, [])
     printed = capsys.readouterr().out
-    found = {choice(cell.config, "encoder"): cell for cell in make_cells(tmp_path, axes, False, added)}
-    tflop = {name: cell.config.pretrain.tflop for name, cell in found.items()}
+    found = {choice(run.config, "encoder"): run for run in plan_runs(tmp_path, axes, False, added)}
+    tflop = {name: run.config.pretrain.tflop for name, run in found.items()}
     assert tflop["state"] == tflop["lejepa"] == tflop["random"] == 0 < tflop["internvideo"]
-    told = f"pretrain.tflop={tflop['internvideo']:g} for internvideo, what 20 steps of encoder=lejepa take"
+    told = f"pretrain.tflop={tflop['internvideo']:g} for internvideo, which is what 20 steps of encoder=lejepa take"
     assert told in printed and f"pretrain.tflop={tflop['internvideo']:g}" in found["internvideo"].arguments
-    assert planned(found["lejepa"].config) == 20 and 10 < planned(found["internvideo"].config) < 20
+    assert planned_steps(found["lejepa"].config) == 20 and 10 < planned_steps(found["internvideo"].config) < 20
     for equal in (["pretrain.tflop=1"], ["pretrain.steps=2,3"], ["pretrain.steps=0"]):
-        assert ablate.equal_compute(read_axes([*listed, *equal]), []) == {}
-    assert ablate.equal_compute(read_axes(["encoder=vjepa,random,cnn"]), []) == {}
+        assert equal_compute(read_axes([*listed, *equal]), []) == {}
+    assert equal_compute(read_axes(["encoder=vjepa,random,cnn"]), []) == {}
 
 
 def test_a_grid_can_be_added_to_and_run_in_part(tmp_path: Path) -> None:
-    def asked_for(*arguments: str) -> list[Cell]:
+    def asked_for(*arguments: str) -> list[SweepRun]:
         axes = read_axes(["preset=smoke", *arguments])
-        return make_cells(tmp_path, axes, False, ablate.equal_compute(axes, begun_runs(tmp_path)))
+        return plan_runs(tmp_path, axes, False, equal_compute(axes, begun_configs(tmp_path)))
 
-    def begin(found: list[Cell]) -> dict[str, float]:
-        for cell in found:
-            cell.plan()
-            (cell.folder / "metrics.jsonl").touch()
-        return {choice(cell.config, "encoder"): cell.config.pretrain.tflop for cell in found}
+    def begin(found: list[SweepRun]) -> dict[str, float]:
+        for run in found:
+            run.announce()
+            (run.folder / "metrics.jsonl").touch()
+        return {choice(run.config, "encoder"): run.config.pretrain.tflop for run in found}
 
     assert begin(asked_for("encoder=vjepa,state")) == {"vjepa": 0, "state": 0}
     both = begin(asked_for("encoder=lejepa,vjepa,state"))  # whatever the order, as much as vjepa has had
@@ -156,19 +159,21 @@ def test_a_refreshed_checkpoint_counts_for_equal_compute(tmp_path: Path, capsys:
     small = {"image_size": 32, "patch_size": 8, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     transformers.Dinov2Model(transformers.Dinov2Config(**small)).save_pretrained(tmp_path / "dinov2")
     listed = ["preset=smoke", "encoder=vjepa,pretrained", f"encoder.source={tmp_path / 'dinov2'}"]
-    assert ablate.equal_compute(read_axes(listed), []) == {}  # it is not trained: nothing is to be made equal
+    assert equal_compute(read_axes(listed), []) == {}  # it is not trained: nothing is to be made equal
     refreshed = read_axes([*listed, "encoder.training_mode=refresh"])
-    _, public = make_cells(tmp_path, refreshed, False, ablate.equal_compute(refreshed, []))
+    _, public = plan_runs(tmp_path, refreshed, False, equal_compute(refreshed, []))
     assert "steps of encoder=vjepa take" in capsys.readouterr().out
     encoder, sample = prepared(public.config)
     each = flops_per_clip(encoder, lambda: sample) * public.config.pretrain.batch_size / 1e12
-    assert abs(planned(public.config) * each - public.config.pretrain.tflop) <= each / 2
-    assert planned(public.config) != 20
+    assert abs(planned_steps(public.config) * each - public.config.pretrain.tflop) <= each / 2
+    assert planned_steps(public.config) != 20
 
 
 def test_each_task_may_have_its_own_teacher(tmp_path: Path) -> None:
-    found = cells(tmp_path, "task=walker-walk,reacher-easy", "encoder=internvideo2", "encoder.teacher=runs/${task}")
-    assert [cell.config.encoder.teacher for cell in found] == ["runs/walker-walk", "runs/reacher-easy"]
+    found = planned_runs(
+        tmp_path, "task=walker-walk,reacher-easy", "encoder=internvideo2", "encoder.teacher=runs/${task}"
+    )
+    assert [run.config.encoder.teacher for run in found] == ["runs/walker-walk", "runs/reacher-easy"]
 
 
 def test_lists_that_hydra_writes_with_brackets_are_one_value() -> None:
@@ -195,8 +200,8 @@ def test_lists_that_hydra_writes_with_brackets_are_one_value() -> None:
 def test_mistakes_are_named_before_anything_starts(
     arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    assert said in fail(capsys, *arguments, f"folder={tmp_path / 'grid'}")
-    assert not (tmp_path / "grid").exists()
+    assert said in fail(capsys, *arguments, f"folder={tmp_path / 'sweep'}")
+    assert not (tmp_path / "sweep").exists()
 
 
 def test_a_folder_is_read_back_whatever_its_name() -> None:
@@ -204,35 +209,35 @@ def test_a_folder_is_read_back_whatever_its_name() -> None:
         assert composing.parse([_assigned("run", path)], {}).fields == {"run": path}
 
 
-# ---- what happens to a cell ----
+# ---- what happens to a run ----
 
 
 def test_a_run_of_another_config_is_not_touched(tmp_path: Path) -> None:
-    (cell,) = cells(tmp_path, "preset=smoke")
-    cell.plan()
-    (again,) = cells(tmp_path, "preset=smoke", "loop.updates=99")  # only planned: free to change
-    again.plan()
-    (cell.folder / "metrics.jsonl").touch()
+    (run,) = planned_runs(tmp_path, "preset=smoke")
+    run.announce()
+    (again,) = planned_runs(tmp_path, "preset=smoke", "loop.updates=99")  # only planned: free to change
+    again.announce()
+    (run.folder / "metrics.jsonl").touch()
     with pytest.raises(FileExistsError, match=r"loop.updates=99 there and 60 here.*overwrite=true"):
-        cells(tmp_path, "preset=smoke")
-    assert not cells(tmp_path, "preset=smoke", "loop.updates=99", overwrite=True)[0].stale
-    (replaced,) = cells(tmp_path, "preset=smoke", overwrite=True)
-    replaced.plan()
-    assert not (cell.folder / "metrics.jsonl").exists()
-    assert "updates: 60" in (cell.folder / "config.yaml").read_text()
+        planned_runs(tmp_path, "preset=smoke")
+    assert not planned_runs(tmp_path, "preset=smoke", "loop.updates=99", overwrite=True)[0].stale
+    (replaced,) = planned_runs(tmp_path, "preset=smoke", overwrite=True)
+    replaced.announce()
+    assert not (run.folder / "metrics.jsonl").exists()
+    assert "updates: 60" in (run.folder / "config.yaml").read_text()
 
 
 def test_a_cell_starts_or_goes_on(tmp_path: Path) -> None:
-    (cell,) = cells(tmp_path, "preset=smoke", "seed=4")
-    assert cell.command() == ["seed=4", "preset=smoke", f"run={cell.folder}", "overwrite=true"]
-    (cell.folder / "checkpoints").mkdir(parents=True)
-    (cell.folder / "checkpoints" / "last.pt").touch()
-    assert cell.command() == [f"resume={cell.folder}"]
-    assert not cell.finished()
-    (cell.folder / "summary.json").write_text('{"eval_return_mean": 1.0')  # cut off
-    assert not cell.finished()
-    (cell.folder / "summary.json").write_text('{"eval_return_mean": 1.0}')
-    assert cell.finished()
+    (run,) = planned_runs(tmp_path, "preset=smoke", "seed=4")
+    assert run.command() == ["seed=4", "preset=smoke", f"run={run.folder}", "overwrite=true"]
+    (run.folder / "checkpoints").mkdir(parents=True)
+    (run.folder / "checkpoints" / "last.pt").touch()
+    assert run.command() == [f"resume={run.folder}"]
+    assert not run.finished()
+    (run.folder / "summary.json").write_text('{"eval_return_mean": 1.0')  # cut off
+    assert not run.finished()
+    (run.folder / "summary.json").write_text('{"eval_return_mean": 1.0}')
+    assert run.finished()
 
 
 STAND_IN = """
@@ -249,23 +254,23 @@ time.sleep(30 if folder.name == "slow" else 0)
 
 
 @pytest.fixture
-def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Cell]:
-    """Cells whose process is a script of a few lines: one is slow, one fails, two do well."""
+def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, SweepRun]:
+    """SweepRuns whose process is a script of a few lines: one is slow, one fails, two do well."""
     (tmp_path / "stand_in.py").write_text(STAND_IN)
     monkeypatch.setattr(launch, "_TRAIN", tmp_path / "stand_in.py")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     made = {}
     for name in ("slow", "broken", "good", "better"):
-        folder = tmp_path / "grid" / name
-        made[name] = Cell(folder, replace(TrainConfig(), run=str(folder)), ())
-        made[name].plan()
+        folder = tmp_path / "sweep" / name
+        made[name] = SweepRun(folder, replace(TrainConfig(), run=str(folder)), ())
+        made[name].announce()
     return made
 
 
-def test_a_cell_that_fails_does_not_stop_the_others(stand_ins: dict[str, Cell]) -> None:
+def test_a_cell_that_fails_does_not_stop_the_others(stand_ins: dict[str, SweepRun]) -> None:
     ended = []
     launch.run_here([stand_ins[name] for name in ("broken", "good", "better")], 2, ended.append)
-    assert {cell.folder.name for cell in ended} == {"broken", "good", "better"}
+    assert {run.folder.name for run in ended} == {"broken", "good", "better"}
     assert [stand_ins[name].finished() for name in ("broken", "good", "better")] == [False, True, True]
     broken = stand_ins["broken"]
     assert broken.failure.read_text() == f"no camera here ({broken.log})\n"
@@ -282,8 +287,8 @@ def test_threads_that_the_user_chose_are_kept(monkeypatch: pytest.MonkeyPatch, t
     assert ran.stdout.strip() == (threads or str(len(os.sched_getaffinity(0))))
 
 
-def test_whatever_interrupts_a_grid_stops_its_processes(stand_ins: dict[str, Cell]) -> None:
-    def interrupt(cell: Cell) -> None:
+def test_whatever_interrupts_a_grid_stops_its_processes(stand_ins: dict[str, SweepRun]) -> None:
+    def interrupt(run: SweepRun) -> None:
         raise KeyboardInterrupt
 
     start = time.monotonic()
@@ -296,14 +301,14 @@ def test_whatever_interrupts_a_grid_stops_its_processes(stand_ins: dict[str, Cel
     assert not stand_ins["slow"].finished() and not stand_ins["slow"].failure.exists()
 
 
-def test_a_cell_at_work_elsewhere_is_waited_for(stand_ins: dict[str, Cell]) -> None:
+def test_a_cell_at_work_elsewhere_is_waited_for(stand_ins: dict[str, SweepRun]) -> None:
     good = stand_ins["good"]
     log = good.lock()
     assert log is not None and good.lock() is None
     finish = f"import time; time.sleep(1); open({str(good.folder / 'summary.json')!r}, 'w').write({SUMMARY!r})"
     with log:
         other = subprocess.Popen([sys.executable, "-c", finish], stdout=log)
-    launch.run_here([good], 1, lambda cell: None)
+    launch.run_here([good], 1, lambda run: None)
     assert other.wait() == 0 and good.finished()
     assert not (good.folder / "threads").exists()  # nobody started it a second time
 
@@ -312,49 +317,49 @@ SUMMARY = '{"eval_return_mean": 1.0}'
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit leaves its logs open
-def test_jobs_of_a_cluster(stand_ins: dict[str, Cell], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_of_a_cluster(stand_ins: dict[str, SweepRun], monkeypatch: pytest.MonkeyPatch) -> None:
     ended = []
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    cluster = launch.ClusterConfig(name="debug")  # submitit's executor that runs in this process
-    launch.run_on_cluster([stand_ins["broken"], stand_ins["good"]], 2, cluster, ended.append)
-    assert [cell.folder.name for cell in ended] == ["broken", "good"]
+    cluster = ClusterConfig(name="debug")  # submitit's executor that runs in this process
+    run_on_cluster([stand_ins["broken"], stand_ins["good"]], 2, cluster, ended.append)
+    assert [run.folder.name for run in ended] == ["broken", "good"]
     assert stand_ins["good"].finished() and "no camera here" in stand_ins["broken"].failure.read_text()
 
 
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # submitit does not wait for it
-def test_a_job_that_never_starts_its_cell(stand_ins: dict[str, Cell], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_never_starts_its_cell(stand_ins: dict[str, SweepRun], monkeypatch: pytest.MonkeyPatch) -> None:
     stand_ins["good"].log.parent.mkdir(parents=True, exist_ok=True)
     stand_ins["good"].log.mkdir()  # in the way of the log
-    cluster = launch.ClusterConfig(name="local")  # submitit's executor that starts each job as a process of its own
-    launch.run_on_cluster([stand_ins["good"]], 1, cluster, lambda cell: None)
+    cluster = ClusterConfig(name="local")  # submitit's executor that starts each job as a process of its own
+    run_on_cluster([stand_ins["good"]], 1, cluster, lambda run: None)
     assert "IsADirectoryError" in stand_ins["good"].failure.read_text()
 
 
 def test_jobs_on_gpus_are_sent_from_where_there_is_none(call_script, capsys, tmp_path: Path) -> None:
-    grid = ("task=walker-walk", "encoder=vjepa", "device=cuda", f"folder={tmp_path / 'grid'}")
+    sweep = ("task=walker-walk", "encoder=vjepa", "device=cuda", f"folder={tmp_path / 'sweep'}")
     if not torch.cuda.is_available():
-        assert call_script("ablate", *grid) == 2
+        assert call_script("ablate", *sweep) == 2
         assert "no CUDA device is there" in capsys.readouterr().err
-    assert call_script("ablate", *grid, "launcher=submitit") == 2
+    assert call_script("ablate", *sweep, "launcher=submitit") == 2
     assert "cluster.gpus_per_node=1" in capsys.readouterr().err
     pytest.importorskip("submitit")
-    launch.check_cluster(launch.ClusterConfig(gpus_per_node=1), "cuda")
+    check_cluster(ClusterConfig(gpus_per_node=1), "cuda")
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setitem(sys.modules, "submitit", None)  # what an import finds when it is not installed
-    said = fail(capsys, "launcher=submitit", f"folder={tmp_path / 'grid'}")
+    said = fail(capsys, "launcher=submitit", f"folder={tmp_path / 'sweep'}")
     assert 'pip install "mindreel[cluster]"' in said
-    assert not (tmp_path / "grid").exists()
+    assert not (tmp_path / "sweep").exists()
 
 
-# ---- a real grid ----
+# ---- a real sweep ----
 
 
 @pytest.mark.timeout(900)
 def test_a_killed_grid_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    folder, out = tmp_path / "grid", tmp_path / "rows.json"
+    folder, out = tmp_path / "sweep", tmp_path / "rows.json"
     arguments = [*TINY, "encoder=cnn", f"folder={folder}", f"out={out}"]
     run = folder / "cartpole-swingup-cnn-mpc-1"
     ended = threading.Event()

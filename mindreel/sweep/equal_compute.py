@@ -1,4 +1,4 @@
-"""As many operations of pretraining for every encoder of a sweep."""
+"""Equally many operations of pretraining for every encoder of a sweep."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,18 +7,18 @@ from mindreel import cli
 from mindreel.encoders import has_objective
 from mindreel.pretraining.compute import pretraining_tflop
 from mindreel.run_config import GROUPS, TrainConfig, choice
-from mindreel.sweep.grid import Axes, combinations
+from mindreel.sweep.arguments import Axes, combinations
 
 
-def equal_compute(axes: Axes, kept: Sequence[TrainConfig]) -> dict[str, str]:
-    """The argument that gives encoders as many operations as the one that takes `pretrain.steps`, by encoder.
+def equal_compute(axes: Axes, begun: Sequence[TrainConfig]) -> dict[str, str]:
+    """The argument, by encoder, that gives it as many operations as the leading encoder, which takes `pretrain.steps`.
 
-    That is the one that the grid began with, or the first that is listed. Nothing is to be made equal where only one
-    encoder is pretrained, or a field sets the compute.
+    The leading encoder is the one that the sweep began with, or else the first that is listed. The result is empty
+    where only one encoder is pretrained, or where a field sets the compute.
 
     Args:
         axes: fields of scripts/train.py.
-        kept: configs of the runs that the grid's folder holds and that stay.
+        begun: configs of the runs in the sweep's folder that are kept.
     """
     if any(len(axes[key]) > 1 for key in axes if key.startswith("pretrain.")):
         return {}
@@ -30,20 +30,19 @@ def equal_compute(axes: Axes, kept: Sequence[TrainConfig]) -> dict[str, str]:
     pretrains = [config.pretrain for config in listed.values()]
     if not pretrains or pretrains[0].tflop or not pretrains[0].steps:
         return {}
-    begun = [one for one in kept if has_objective(one.encoder)]
-    begun = [one for one in begun if replace(one.pretrain, tflop=0.0) == pretrains[0]]
-    leading = {choice(one, "encoder"): one for one in begun if not one.pretrain.tflop}
-    tflops = [one.pretrain.tflop for one in begun if one.pretrain.tflop]
+    alike = [one for one in begun if has_objective(one.encoder) and replace(one.pretrain, tflop=0.0) == pretrains[0]]
+    leading = {choice(one, "encoder"): one for one in alike if not one.pretrain.tflop}
+    tflops = [one.pretrain.tflop for one in alike if one.pretrain.tflop]
     if tflops:
-        tflop, like = tflops[0], "what the grid began with"
+        tflop, reason = tflops[0], "as for the runs that the folder holds"
     elif len(leading | listed) > 1:
         named, first = next(iter((leading or listed).items()))
         leading[named] = first
         tflop = float(f"{pretraining_tflop(first):.3g}")
-        like = f"what {first.pretrain.steps} steps of encoder={named} take"
+        reason = f"which is what {first.pretrain.steps} steps of encoder={named} take"
     else:
         return {}
     given = {name: f"pretrain.tflop={tflop:g}" for name in listed if name not in leading}
     if given:
-        print(f"Equal compute: pretrain.tflop={tflop:g} for {', '.join(given)}, {like}.")
+        print(f"Equal compute: pretrain.tflop={tflop:g} for {', '.join(given)}, {reason}.")
     return given
