@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mindreel.envs import TASKS, WarpEnv
-from mindreel.scripts.endurance import EnduranceConfig, endure
+from mindreel.scripts.endurance import EnduranceConfig, play
 from mindreel.tables import with_list
 
 pytestmark = pytest.mark.timeout(600)  # the first of them may have to compile kernels
@@ -50,6 +50,6 @@ def test_a_neighbour_that_is_touched_shows_in_the_exit_status(call_script, monke
 
 @pytest.mark.parametrize("task", DOMAINS.values(), ids=DOMAINS)
 def test_hostile_actions_harm_no_domain(task):
-    row = endure(EnduranceConfig(steps=12, num_envs=3), task)
+    row = play(EnduranceConfig(steps=12, num_envs=3), task)
     assert row["not_finite"] == row["touched"] == 0
     assert torch.tensor([row["repaired"], row["overflowed"]]).max() <= 12 * 2  # counted, world 0 never among them
