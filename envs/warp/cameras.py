@@ -17,6 +17,8 @@ import mujoco_warp as mjw
 import torch
 import warp as wp
 
+from mindreel.envs.warp import engine
+
 PICTURES = ("pixels", "depth", "segmentation")
 
 # Of mujoco_warp's data, all that drawing reads.
@@ -132,8 +134,8 @@ class _Part:
                     if getattr(owner, name).size:
                         setattr(owner, name, getattr(owner, name)[self.worlds])  # a view: Warp's memory is shared
             data.nworld = self.shape[0]
-        mjw.refit_bvh(model, data, self.context)
-        mjw.render(model, data, self.context)
+        engine.refit_bvh(model, data, self.context)
+        engine.render_worlds(model, data, self.context)
 
     def pixels(self) -> torch.Tensor:
         # Each pixel is one uint32, 0xAARRGGBB: on a little-endian machine the bytes lie as B, G, R, A.
@@ -151,7 +153,7 @@ class _Part:
 def _make_context(
     model: mujoco.MjModel, num_worlds: int, config: RenderConfig, kinds: tuple[str, ...]
 ) -> mjw.RenderContext:
-    return mjw.create_render_context(
+    return engine.create_render_context(
         model,
         nworld=num_worlds,
         cam_res=(config.width, config.height),

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 import warp as wp
 
+from mindreel.envs.warp.startup import announced
+
 
 class Graphs:
     """Operations of Warp on one device, each recorded at its first call and replayed at the following ones.
@@ -31,7 +33,7 @@ class Graphs:
         if name in self._graphs:
             wp.capture_launch(self._graphs[name], stream=stream)
             return
-        with wp.ScopedDevice(self.warp_device):
+        with announced(), wp.ScopedDevice(self.warp_device):
             with wp.ScopedStream(stream):
                 record()  # does this first call's work, and compiles: that cannot happen in a recording
             with wp.ScopedCapture(device=self.warp_device) as capture:  # on Warp's stream; runs nothing

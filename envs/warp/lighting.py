@@ -17,10 +17,6 @@ import copy
 import mujoco
 import numpy as np
 import warp as wp
-from mujoco_warp._src import render
-
-_build_megakernel = render._build_megakernel
-_make_compute_lighting = render._make_compute_lighting
 
 _DULL = 1e-6  # in place of no highlight at all, which has no sign
 
@@ -37,20 +33,13 @@ def mark_textured(model: mujoco.MjModel) -> mujoco.MjModel:
     return model
 
 
-def patch_lighting() -> None:
-    """Replaces mujoco_warp's lighting; call it before the first picture is drawn."""
-    render._build_megakernel = _build
+def cut_off_at_white(plain: wp.Function, headroom: wp.vec3) -> wp.Function:
+    """Lighting for a kernel of mujoco_warp's: as OpenGL has it on marked materials, unchanged on others.
 
-
-def _build(model, context):
-    ambient = context.headlight_ambient if context.headlight_active else wp.vec3(0.0)
-    render._make_compute_lighting = lambda cast_ray: _make_lighting(cast_ray, wp.vec3(1.0) - ambient)
-    return _build_megakernel(model, context)
-
-
-def _make_lighting(cast_ray_first_hit: wp.Function, headroom: wp.vec3) -> wp.Function:
-    """mujoco_warp's lighting, but for marked materials; `headroom` is what ambient light leaves below white."""
-    plain = _make_compute_lighting(cast_ray_first_hit)
+    Args:
+        plain: mujoco_warp's `compute_lighting`.
+        headroom: what ambient light leaves below white.
+    """
 
     # The arguments are those that mujoco_warp's kernel passes, in its order.
     @wp.func

@@ -19,15 +19,13 @@ import torch
 import warp as wp
 
 from mindreel.devices import check_device
+from mindreel.envs.warp import engine
 from mindreel.envs.warp.cameras import Cameras, RenderConfig
 from mindreel.envs.warp.graphs import Graphs
-from mindreel.envs.warp.lighting import mark_textured, patch_lighting
-from mindreel.envs.warp.patches import patch_mujoco_warp
-from mindreel.envs.warp.startup import start_warp
+from mindreel.envs.warp.lighting import mark_textured
+from mindreel.envs.warp.startup import announced, start_warp
 
 start_warp()
-patch_mujoco_warp()
-patch_lighting()
 
 # Overflows after which a world's forces are wrong, by the argument that makes room; none does for height fields.
 # Solver iteration limits are not among them: MuJoCo itself stops there and goes on with the best forces found.
@@ -109,13 +107,15 @@ class WarpSim:
         self._graphs = Graphs(self.device)
         self._tensors: dict[str, torch.Tensor] = {}
         self._threads: ThreadPoolExecutor | None = None
-        with wp.ScopedDevice(self._graphs.warp_device):
+        with announced(), wp.ScopedDevice(self._graphs.warp_device):
             with warnings.catch_warnings():  # of geoms without friction, which are dm_control's own
                 warnings.filterwarnings("ignore", message="geom .* friction", category=UserWarning)
-                self._model = mjw.put_model(mark_textured(model), batch_sizes={name: num_worlds for name in per_world})
+                self._model = engine.put_model(
+                    mark_textured(model), batch_sizes={name: num_worlds for name in per_world}
+                )
             self._model.opt.warn_overflow = 0  # reported through `broken`, not printed from a kernel
             max_constraints = max_constraints or _guess_constraints(model)
-            self._data = mjw.make_data(model, num_worlds, nconmax=max_contacts, njmax=max_constraints)
+            self._data = engine.make_data(model, num_worlds, nconmax=max_contacts, njmax=max_constraints)
             self._reset_mask = wp.zeros(num_worlds, dtype=bool)
             self._force_sensors = wp.array(_force_sensors(model), dtype=int)  # columns of sensordata
             self._kept_sensors = wp.zeros_like(self._data.sensordata)
@@ -177,17 +177,17 @@ class WarpSim:
         remaining = self.substeps
         if self.mj_model.opt.integrator != mujoco.mjtIntegrator.mjINT_RK4:
             self._data.sensordata.zero_()  # some sensors add to what is there; the others are all computed anew below
-            mjw.step2(self._model, self._data)
+            engine.step2(self._model, self._data)
             remaining -= 1
         for _ in range(remaining):
-            mjw.step(self._model, self._data)
+            engine.step(self._model, self._data)
         self._record_step1()
 
     def _record_step1(self) -> None:
         # mujoco_warp clears all sensors here; as in MuJoCo, those of forces and accelerations stay as they
         # were at the last step, since only the second half of a step computes them.
         wp.copy(self._kept_sensors, self._data.sensordata)
-        mjw.step1(self._model, self._data)
+        engine.step1(self._model, self._data)
         if len(self._force_sensors):
             wp.launch(
                 _copy_columns,
@@ -202,7 +202,7 @@ class WarpSim:
         Write their initial state afterwards and call `forward` before reading anything derived.
         """
         self._reset_mask_tensor.copy_(mask)
-        self._graphs.replay("reset", lambda: mjw.reset_data(self._model, self._data, self._reset_mask))
+        self._graphs.replay("reset", lambda: engine.reset_data(self._model, self._data, self._reset_mask))
 
     def forward(self) -> None:
         """Brings everything derived from positions and velocities up to date in all worlds."""
@@ -222,7 +222,7 @@ class WarpSim:
     def _record_sense(self) -> None:
         flags = self._model.opt.disableflags
         self._model.opt.disableflags = flags | mjw.DisableBit.ACTUATION
-        mjw.forward(self._model, self._data)
+        engine.forward_dynamics(self._model, self._data)
         self._model.opt.disableflags = flags
 
     def render(self) -> torch.Tensor:

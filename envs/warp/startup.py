@@ -1,14 +1,18 @@
-"""Starts Warp: without its notice that there is no NVIDIA driver, and saying on stderr when it compiles.
+"""Starts Warp without its notice that there is no NVIDIA driver, and says on stderr when our worlds compile kernels.
 
 On a laptop a missing driver is nothing to warn of. A kernel compiled is kept on the machine, and compiling all that a
-model needs takes a minute or more, in which nothing else would be said.
+model needs takes a minute or more, in which nothing else would be said. Warp itself is as it was wherever our worlds are
+not at work.
 """
 
+import contextlib
 import ctypes
 import os
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import warp as wp
@@ -28,44 +32,68 @@ class Compiled(NamedTuple):
 
 _done = Compiled(0, 0.0)
 _last_line = -_SECONDS_BETWEEN_LINES  # when something was said last
+_lock = threading.Lock()
+_inside = 0  # how many are within `announced`
+_undo = contextlib.ExitStack()
 
 
 def compiled() -> Compiled:
-    """What Warp has compiled so far, zero where all came from the cache: to be taken off a measured time."""
+    """What Warp has compiled for our worlds so far, zero where all came from the cache: taken off measured times."""
     return _done
 
 
-def start_warp() -> None:
-    """`wp.init()`, with messages from warnings on, and a line on stderr every five seconds while it compiles."""
-    wp.config.log_level = wp.LOG_WARNING
-    _announce_compiling()
-    if not sys.platform.startswith("linux") or _has_driver():
-        wp.init()
-        return
-    # The notice is written by native code, which knows no log level: all but that line is passed on.
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as caught:
-        os.dup2(caught.fileno(), 2)
-        try:
-            wp.init()
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            caught.seek(0)
-            lines = caught.read().splitlines(keepends=True)
-            os.write(2, b"".join(line for line in lines if _NOTICE not in line))
+@contextlib.contextmanager
+def announced() -> Iterator[None]:
+    """Within it, what Warp compiles is counted, with a line on stderr every five seconds.
 
-
-def _announce_compiling() -> None:
-    """Counts and announces what Warp compiles.
-
-    Its own messages come after each module, cached or not, and name neither how many nor how long in all. `_compile` is
-    called for each module that is loaded and says whether it had to do anything; `_run_codegen` only if so.
+    Warp's own messages come after each module, cached or not, and name neither how many nor how long in all; they are
+    left out unless its log level was changed. Any number of threads may be within it, nested too.
     """
-    compile_module, generate = wp.Module._compile, wp.Module._run_codegen
-    if getattr(compile_module, "announced", False):
-        return
+    global _inside
+    with _lock:
+        _inside += 1
+        if _inside == 1:
+            _watch_compiling(_undo)
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _undo.close()
+
+
+def start_warp() -> None:
+    """`wp.init()` without the notice, and without Warp's banner."""
+    with announced():
+        if not sys.platform.startswith("linux") or _has_driver():
+            wp.init()
+            return
+        # The notice is written by native code, which knows no log level: all but that line is passed on.
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        with tempfile.TemporaryFile() as caught:
+            os.dup2(caught.fileno(), 2)
+            try:
+                wp.init()
+            finally:
+                os.dup2(stderr, 2)
+                os.close(stderr)
+                caught.seek(0)
+                lines = caught.read().splitlines(keepends=True)
+                os.write(2, b"".join(line for line in lines if _NOTICE not in line))
+
+
+def _watch_compiling(undo: contextlib.ExitStack) -> None:
+    """Wraps what Warp compiles with; `undo` puts all back.
+
+    `_compile` is called for each module that is loaded and says whether it had to do anything; `_run_codegen` is called
+    only if so.
+    """
+    compile_module, generate, level = wp.Module._compile, wp.Module._run_codegen, wp.config.log_level
+
+    def restore() -> None:
+        wp.Module._compile, wp.Module._run_codegen, wp.config.log_level = compile_module, generate, level
 
     def counting(self: wp.Module, *args, **kwargs) -> bool:
         global _done
@@ -88,8 +116,10 @@ def _announce_compiling() -> None:
             )
         return generate(self, *args, **kwargs)
 
-    counting.announced = True  # pyright: ignore[reportFunctionMemberAccess]
+    undo.callback(restore)
     wp.Module._compile, wp.Module._run_codegen = counting, announcing
+    if level == wp.LOG_INFO:  # the default; whoever asked for more, or less, gets that
+        wp.config.log_level = wp.LOG_WARNING
 
 
 def _has_driver() -> bool:

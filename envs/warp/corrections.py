@@ -1,23 +1,23 @@
-"""What is replaced of mujoco_warp 3.17, and why.
+"""Functions that stand in for mujoco_warp 3.17's in our worlds (`engine` binds them), and why.
 
 Contacts of capsules with planes: MuJoCo lays the first direction of friction along the capsule, however steeply it
 stands. mujoco_warp does so only for capsules more than 30 degrees away from the plane's normal, and takes a
 fixed axis for the others. Where friction cones are pyramids, as in most of dm_control's models, forces depend on it:
-one of sixty random states of a humanoid, and one of ten of a dog, then moved otherwise by more than a ten-thousandth
-in one control step.
+without the correction one of sixty random states of a humanoid, and one of ten of a dog, moved otherwise than in
+MuJoCo by more than a ten-thousandth in one control step.
 
 Capsules that cross: the way from one axis to the other is at right angles to both. Where the axes meet, as they do in
 hopper's plane, MuJoCo pushes that way, out of the plane, where nothing can move. mujoco_warp pushes from one of two
-nearest points to the other: in float32 rounding noise where they should be the same, along which one in twenty
+nearest points to the other: in float32 that is rounding noise where they should be the same, along which one in twenty
 random states of a hopper was kicked by metres a second.
 
 The Hessian of models with more than 32 degrees of freedom (humanoid_CMU, dog): mujoco_warp sums it in as many groups
-as fill the device, divided by the number of worlds. So how many worlds there are decided how the first one's sums were
-rounded, and after some steps where it was. One thread gains nothing from groups; on a GPU they stay.
+as fill the device, divided by the number of worlds, so that the rounding of a world's sums depends on how many worlds
+there are. One thread gains nothing from groups, so the CPU uses one; on a GPU they stay.
 
 Rays that meet round things: where, is the root of a difference of squared distances, from the camera and across the
-thing. manipulator's and stacker's camera is 16 m away from a peg half a centimetre thick: in float32 the difference was
-rounding noise, and the peg full of holes. Here a ray sets out shortly before the thing.
+thing. manipulator's and stacker's camera is 16 m away from a peg half a centimetre thick: in float32 the difference is
+rounding noise, and the peg full of holes. So a ray sets out shortly before the thing.
 """
 
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false, reportIndexIssue=false
@@ -25,21 +25,17 @@ rounding noise, and the peg full of holes. Here a ray sets out shortly before th
 # (a Warp function's annotations are no types)
 
 import warp as wp
-from mujoco_warp._src import collision_primitive, render, solver
 from mujoco_warp._src.collision_primitive_core import capsule_capsule as _capsule_capsule
 from mujoco_warp._src.collision_primitive_core import plane_capsule as _plane_capsule
 from mujoco_warp._src.ray import ray_capsule as _ray_capsule
 from mujoco_warp._src.ray import ray_cylinder as _ray_cylinder
 from mujoco_warp._src.ray import ray_ellipsoid as _ray_ellipsoid
 from mujoco_warp._src.ray import ray_sphere as _ray_sphere
-
-_groups_per_world = solver._jtdaj_groups_per_world
+from mujoco_warp._src.solver import _jtdaj_groups_per_world
 
 
 @wp.func
-def _aligned_plane_capsule(
-    normal: wp.vec3, plane: wp.vec3, place: wp.vec3, axis: wp.vec3, radius: float, half_length: float
-):
+def plane_capsule(normal: wp.vec3, plane: wp.vec3, place: wp.vec3, axis: wp.vec3, radius: float, half_length: float):
     distance, position, frame = _plane_capsule(normal, plane, place, axis, radius, half_length)
     along = axis - wp.dot(normal, axis) * normal
     if wp.length(along) > 1.0e-6:
@@ -50,7 +46,7 @@ def _aligned_plane_capsule(
 
 
 @wp.func
-def _crossing_capsules(
+def capsule_capsule(
     place: wp.vec3,
     axis: wp.vec3,
     radius: float,
@@ -92,41 +88,33 @@ def _way_to(place: wp.vec3, reach: float, start: wp.vec3, direction: wp.vec3):
 
 
 @wp.func
-def _near_sphere(place: wp.vec3, squared_radius: float, start: wp.vec3, direction: wp.vec3):
+def ray_sphere(place: wp.vec3, squared_radius: float, start: wp.vec3, direction: wp.vec3):
     way = _way_to(place, wp.sqrt(squared_radius), start, direction)
     distance, normal = _ray_sphere(place, squared_radius, start + way * direction, direction)
     return wp.where(distance < 0.0, distance, way + distance), normal
 
 
 @wp.func
-def _near_capsule(place: wp.vec3, turn: wp.mat33, size: wp.vec3, start: wp.vec3, direction: wp.vec3):
+def ray_capsule(place: wp.vec3, turn: wp.mat33, size: wp.vec3, start: wp.vec3, direction: wp.vec3):
     way = _way_to(place, size[0] + size[1], start, direction)
     distance, normal = _ray_capsule(place, turn, size, start + way * direction, direction)
     return wp.where(distance < 0.0, distance, way + distance), normal
 
 
 @wp.func
-def _near_cylinder(place: wp.vec3, turn: wp.mat33, size: wp.vec3, start: wp.vec3, direction: wp.vec3):
+def ray_cylinder(place: wp.vec3, turn: wp.mat33, size: wp.vec3, start: wp.vec3, direction: wp.vec3):
     way = _way_to(place, size[0] + size[1], start, direction)
     distance, normal = _ray_cylinder(place, turn, size, start + way * direction, direction)
     return wp.where(distance < 0.0, distance, way + distance), normal
 
 
 @wp.func
-def _near_ellipsoid(place: wp.vec3, turn: wp.mat33, size: wp.vec3, start: wp.vec3, direction: wp.vec3):
+def ray_ellipsoid(place: wp.vec3, turn: wp.mat33, size: wp.vec3, start: wp.vec3, direction: wp.vec3):
     way = _way_to(place, wp.max(size), start, direction)
     distance, normal = _ray_ellipsoid(place, turn, size, start + way * direction, direction)
     return wp.where(distance < 0.0, distance, way + distance), normal
 
 
-def _groups_of_the_device(num_worlds: int, max_constraints: int, kernel: wp.Kernel) -> int:
-    return 1 if wp.get_device().is_cpu else _groups_per_world(num_worlds, max_constraints, kernel)
-
-
-def patch_mujoco_warp() -> None:
-    """Replaces them; call it before the first kernel is built."""
-    collision_primitive.capsule_capsule = _crossing_capsules
-    collision_primitive.plane_capsule = _aligned_plane_capsule
-    solver._jtdaj_groups_per_world = _groups_of_the_device
-    render.ray_sphere, render.ray_ellipsoid = _near_sphere, _near_ellipsoid
-    render.ray_capsule, render.ray_cylinder = _near_capsule, _near_cylinder
+def groups_per_world(num_worlds: int, max_constraints: int, kernel: wp.Kernel) -> int:
+    """Groups in which a world's Hessian is summed."""
+    return 1 if wp.get_device().is_cpu else _jtdaj_groups_per_world(num_worlds, max_constraints, kernel)
