@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mindreel.encoders.backbone.frames import NormalisedFrames, shifted
+from mindreel.encoders.backbone.frames import FrameEncoder, shifted
 from mindreel.encoders.backbone.readout import CompressedReadout, fit_readout
 from mindreel.encoders.encoder import Encoder, check_frames, check_training_mode
 
@@ -26,7 +26,7 @@ class CNNConfig:
     """finetune (the agent's losses reach it), or frozen (it stays as it starts)."""
 
 
-class CNNEncoder(NormalisedFrames):
+class CNNEncoder(FrameEncoder):
     """Four convolutions over stacked, randomly shifted frames (Hansen et al. 2024).
 
     Unlike there, the mean frame is taken off. Otherwise, where little of a picture moves, an untrained network's

@@ -13,7 +13,7 @@ class Encoder(nn.Module):
         feature_dim: width of the features that the agent receives.
         clip_frames: frames F of the clips it reads; 0 for an encoder that reads the simulator's state.
         token_grid: tokens along time, height and width, as `tokens` gives them.
-        still_times: of these times the first ones that show nothing of a clip: it was too short, and its oldest frame
+        padding_times: of these times the first ones that show nothing of a clip: it was too short, and its oldest frame
             was repeated before it.
         training_mode: who trains it. "frozen": nobody, or pretraining once before the agent starts;
             "refresh": pretraining goes on with the agent's own rollouts; "finetune": the agent's losses reach
@@ -21,17 +21,17 @@ class Encoder(nn.Module):
             stored and are computed anew for every batch.
         has_objective: whether it has a pretraining objective: `losses`.
         fits_readout: whether `fit_readout` has anything to do.
-        reads_text: whether `read_sentences` has to be called before `losses`.
+        needs_sentences: whether `set_sentences` has to be called before `losses`.
     """
 
     feature_dim: int
     clip_frames: int
     token_grid: tuple[int, int, int]
-    still_times: int = 0
+    padding_times: int = 0
     training_mode: str = "frozen"
     has_objective: bool = False
     fits_readout: bool = False
-    reads_text: bool = False
+    needs_sentences: bool = False
 
     @property
     def trained_by_agent(self) -> bool:
@@ -48,7 +48,7 @@ class Encoder(nn.Module):
         """The same observations to the tokens (B, N, D) that the features are read out of."""
         raise NotImplementedError
 
-    def watched(self, observation: Tensor) -> Tensor:
+    def monitored_features(self, observation: Tensor) -> Tensor:
         """What shows a collapse while the encoder is trained, (B, n): its features, or what they are fitted to."""
         return self(observation)
 
@@ -72,7 +72,7 @@ class Encoder(nn.Module):
             clips: uint8 (N, F, 3, H, W).
         """
 
-    def fit_like(self, other: "Encoder") -> None:
+    def copy_normalisation(self, other: "Encoder") -> None:
         """Takes over what another encoder of the same class was fitted with by `fit`: nothing by default."""
 
     # ---- its own objective ----
@@ -96,10 +96,10 @@ class Encoder(nn.Module):
     def update_teacher(self, progress: float) -> None:
         """Follows each step of training; `progress` in [0, 1] is the share of it done. Nothing by default."""
 
-    def stay_in_last_stage(self) -> None:
+    def enter_last_stage(self) -> None:
         """For objectives in stages: goes on as at the end of pretraining. Nothing by default."""
 
-    def read_sentences(self, sentences: tuple[str, ...]) -> None:
+    def set_sentences(self, sentences: tuple[str, ...]) -> None:
         """Takes the sentences that `behaviour` counts through."""
         raise NotImplementedError
 

@@ -23,7 +23,7 @@ from mindreel.tables import check_out, print_table, write_rows
 _COLUMNS = {
     "env": ("backend", "what", "worlds", "frames_per_s", "memory_mb"),
     "agent": ("measure", "engine", "worlds", "value", "unit", "note"),
-    "encoder": ("what", "engine", "batch", "precision", "clips_per_s", "gflop_per_clip", "peak_share"),
+    "encoder": ("what", "engine", "batch", "precision", "clips_per_s", "gflop_per_clip", "peak_fraction"),
 }
 
 

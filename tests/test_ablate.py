@@ -118,19 +118,19 @@ def planned_steps(config: TrainConfig) -> int:
 
 
 def test_encoders_get_the_compute_of_the_first(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    listed = ["preset=smoke", "encoder=state,lejepa,internvideo,random", "encoder.projections=64", "seed=1,2"]
+    listed = ["preset=smoke", "encoder=state,lejepa,internvideo,untrained", "encoder.projections=64", "seed=1,2"]
     axes = read_axes(listed)
     added = equal_compute(axes, [])
     printed = capsys.readouterr().out
     found = {choice(run.config, "encoder"): run for run in plan_runs(tmp_path, axes, False, added)}
     tflop = {name: run.config.pretrain.tflop for name, run in found.items()}
-    assert tflop["state"] == tflop["lejepa"] == tflop["random"] == 0 < tflop["internvideo"]
+    assert tflop["state"] == tflop["lejepa"] == tflop["untrained"] == 0 < tflop["internvideo"]
     told = f"pretrain.tflop={tflop['internvideo']:g} for internvideo, which is what 20 steps of encoder=lejepa take"
     assert told in printed and f"pretrain.tflop={tflop['internvideo']:g}" in found["internvideo"].arguments
     assert planned_steps(found["lejepa"].config) == 20 and 10 < planned_steps(found["internvideo"].config) < 20
     for equal in (["pretrain.tflop=1"], ["pretrain.steps=2,3"], ["pretrain.steps=0"]):
         assert equal_compute(read_axes([*listed, *equal]), []) == {}
-    assert equal_compute(read_axes(["encoder=vjepa,random,cnn"]), []) == {}
+    assert equal_compute(read_axes(["encoder=vjepa,untrained,cnn"]), []) == {}
 
 
 def test_a_grid_can_be_added_to_and_run_in_part(tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ def test_a_grid_can_be_added_to_and_run_in_part(tmp_path: Path) -> None:
     assert begin(asked_for("encoder=vjepa,state")) == {"vjepa": 0, "state": 0}
     both = begin(asked_for("encoder=lejepa,vjepa,state"))  # whatever the order, as much as vjepa has had
     assert both["vjepa"] == 0 < both["lejepa"]
-    third = begin(asked_for("encoder=vicreg,random"))
-    assert third == {"vicreg": both["lejepa"], "random": 0}
+    third = begin(asked_for("encoder=vicreg,untrained"))
+    assert third == {"vicreg": both["lejepa"], "untrained": 0}
     assert begin(asked_for("encoder=lejepa")) == {"lejepa": both["lejepa"]}
     assert begin(asked_for("encoder=state", "pretrain.steps=3")) == {"state": 0}  # nothing that state is made with
     with pytest.raises(FileExistsError, match="pretrain.steps=20 there and 3 here"):

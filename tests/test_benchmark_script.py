@@ -74,13 +74,13 @@ def test_a_size_that_fits_is_measured_and_one_that_does_not_is_left_out(monkeypa
 
 def test_an_encoder_is_measured_with_the_teacher_of_another_run(tmp_path: Path) -> None:
     small = [f"encoder.{field}" for field in ("vit.image_size=32", "vit.dim=16", "vit.depth=1", "vit.heads=2")]
-    teacher = cli.compose(RunConfig, GROUPS, ["encoder=random", *small])
+    teacher = cli.compose(RunConfig, GROUPS, ["encoder=untrained", *small])
     (tmp_path / "checkpoints").mkdir()
     cli.save(teacher, GROUPS, tmp_path / "config.yaml")
     weights = make_encoder(teacher.encoder, 2, 2).state_dict()
     save_checkpoint(tmp_path / "checkpoints" / "last.pt", {"encoder": weights})
-    taught = ["encoder=internvideo2", f"encoder.teacher={tmp_path}", "encoder.stage1_share=1.0"]
-    others = ["encoder.stage2_share=0.0", "pretrain.batch_size=2", "encoder_from=a/run/that/speed/does/not/need"]
+    taught = ["encoder=internvideo2", f"encoder.teacher={tmp_path}", "encoder.stage1_fraction=1.0"]
+    others = ["encoder.stage2_fraction=0.0", "pretrain.batch_size=2", "encoder_from=a/run/that/speed/does/not/need"]
     rows = encoder_rows(cli.compose(RunConfig, GROUPS, [*taught, *small, *others]), 0.01, CPU)
     rates = {row["what"]: row["clips_per_s"] for row in rows if row["engine"] == "Mindreel internvideo2"}
     assert rates.keys() == {"pretraining", "encoding"} and min(rates.values()) > 0

@@ -132,7 +132,7 @@ def test_a_run_that_is_killed_or_interrupted_resumes_exactly(script, recordings:
         assert torch.equal(x["exp_avg"], other["pretrainer"]["optimizer"]["state"][name]["exp_avg"])
     summary = json.loads((whole / "summary.json").read_text())
     assert summary["data"] == str(recordings)
-    assert summary["throughput"]["clips_per_s"] > 0 and summary["throughput"]["peak_share"] > 0
+    assert summary["throughput"]["clips_per_s"] > 0 and summary["throughput"]["peak_fraction"] > 0
 
 
 def test_what_was_learned_from_files_is_of_use(script, recordings: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_several_processes_go_on_as_several(tmp_path: Path, monkeypatch, capsys)
 def test_videos_have_no_actions(script, recordings: Path, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "silent.h5", "w") as file, h5py.File(recordings / "demos.hdf5") as demos:
         file["pixels"] = demos["data/demo_0/obs/image"][:]
-    arguments = [*SMALL, "pretrain.steps=2", "encoder.grounding.inverse_coef=1"]
+    arguments = [*SMALL, "pretrain.steps=2", "encoder.auxiliary.inverse_coef=1"]
     status, output, errors = script(f"data={tmp_path / 'silent.h5'}", f"run={tmp_path / 'run'}", *arguments)
     assert status == 0, errors
     assert "no actions, which are taken to be 0; inverse_loss is left out." in output

@@ -55,10 +55,10 @@ def test_the_encoder_pixels_is_not_taken_for_the_pixels_beside_it(tmp_path) -> N
 
 def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
     folder, out = tmp_path / "probe", tmp_path / "rows.json"
-    grid = ("task=cartpole-swingup", "encoder=vjepa,random", f"folder={folder}", f"out={out}", *SMALL)
+    grid = ("task=cartpole-swingup", "encoder=vjepa,untrained", f"folder={folder}", f"out={out}", *SMALL)
     assert call_script("probe", *grid) == 0, capsys.readouterr()
     rows = json.loads(out.read_text())
-    assert {row["encoder"] for row in rows} == {"vjepa", "random"}
+    assert {row["encoder"] for row in rows} == {"vjepa", "untrained"}
     scored = {row["suite"] for row in rows}
     assert scored == {"pretraining", "state", "recognition", "retrieval", "anomaly", "frontend", "dynamics"}
     for row in rows:
@@ -96,7 +96,7 @@ def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
 def test_a_preset_does_not_play_the_rollouts(call_script, tmp_path, monkeypatch) -> None:
     """Its run may stand there with an agent of its own, as the demo's does, or not at all."""
     monkeypatch.chdir(tmp_path)
-    suite = ("encoder=random,pixels", "probes=retrieval", "probe.rows=40", "probe.held_out_rows=20")
+    suite = ("encoder=untrained,pixels", "probes=retrieval", "probe.rows=40", "probe.held_out_rows=20")
     assert call_script("probe", "preset=smoke", *suite, *FEWEST, "folder=probe") == 0
     assert not Path("runs").exists()
 
@@ -108,7 +108,7 @@ def test_mistakes_are_named_before_anything_is_made(call_script, capsys, tmp_pat
         ("encoder=vjepa,state", "nothing to probe"),
         ("encoder=vjepa,rndom", "rndom"),
         ("task=cartpole-swingup,walker-wlk", "walker-walk"),
-        ("encoder=random,pretrained", "encoder.source"),
+        ("encoder=untrained,pretrained", "encoder.source"),
         ("run=a,b", "give run one value"),
         ("encoder.vit.image_size=32", "add env.render.height=32 env.render.width=32"),
         ("rollouts.policies=[noise,export]", "expected some of random"),
@@ -133,7 +133,7 @@ def cnn_run(tmp_path) -> tuple[Path, CNNEncoder]:
 
 def test_an_encoder_that_only_agents_train_is_said_to_be_untrained(cnn_run, capsys) -> None:
     comparing._say_untrained.cache_clear()  # another test of this process may have been told
-    others = (["encoder=vjepa", "encoder.training_mode=finetune"], ["encoder=random"], ["encoder=pixels"])
+    others = (["encoder=vjepa", "encoder.training_mode=finetune"], ["encoder=untrained"], ["encoder=pixels"])
     for arguments in (*others, ["encoder=cnn", f"encoder_from={cnn_run[0]}"]):
         comparing._check(cli.compose(CompareConfig, GROUPS, arguments), None)
     assert "untrained" not in capsys.readouterr().out
@@ -157,14 +157,14 @@ def test_encoders_of_the_runs_kind_start_from_it_and_others_do_not(
     common = ("task=cartpole-swingup", "probes=dynamics", f"folder={tmp_path / 'probe'}", f"out={out}")
     few = (*SMALL, *FEWEST, "encoder.vit.dim=16", "encoder.vit.depth=1", "encoder.vit.heads=2")
     start = f"encoder_from={folder}"
-    assert call_script("probe", "encoder=cnn,random", start, *common, *few) == 0
+    assert call_script("probe", "encoder=cnn,untrained", start, *common, *few) == 0
     assert f"{start} is for encoder=cnn; probed without it: random." in capsys.readouterr().out
-    assert {row["encoder"]: row["score"] for row in json.loads(out.read_text())} == {"cnn": 1, "random": 0}
+    assert {row["encoder"]: row["score"] for row in json.loads(out.read_text())} == {"cnn": 1, "untrained": 0}
 
-    assert call_script("probe", "encoder=random,pixels", start, *common, *FEWEST) == 2
+    assert call_script("probe", "encoder=untrained,pixels", start, *common, *FEWEST) == 2
     assert "that run has a cnn encoder" in capsys.readouterr().err
     missing = f"encoder_from={tmp_path / 'VJEPA2Model'}"  # what is no run is a model of transformers, if anything
-    assert call_script("probe", "encoder=vjepa,random", missing, *common, *FEWEST) == 2
+    assert call_script("probe", "encoder=vjepa,untrained", missing, *common, *FEWEST) == 2
     said = capsys.readouterr()
     assert f"{missing} is for encoder=vjepa; probed without it: random." in said.out and "no run at" in said.err
 
@@ -180,26 +180,26 @@ def test_an_untrained_teacher_is_warned_of_once(capsys) -> None:
 
 def test_a_cell_that_fails_leaves_the_others(call_script, capsys, tmp_path) -> None:
     out = tmp_path / "rows.json"
-    grid = ("task=cartpole-swingup", "encoder=vjepa,random", "probes=state", f"folder={tmp_path}", f"out={out}")
+    grid = ("task=cartpole-swingup", "encoder=vjepa,untrained", "probes=state", f"folder={tmp_path}", f"out={out}")
     collapse = ("pretrain.min_feature_std=1000",)
     assert call_script("probe", *grid, *SMALL, *collapse) == 1
     errors = capsys.readouterr().err
     assert "failed: vjepa, cartpole-swingup, 1: The encoder has collapsed" in errors and "1 failed in 2 cells" in errors
-    assert {row["encoder"] for row in json.loads(out.read_text())} == {"random"}
+    assert {row["encoder"] for row in json.loads(out.read_text())} == {"untrained"}
 
 
 def test_a_suite_that_fails_leaves_the_others(call_script, capsys, tmp_path) -> None:
     """Episodes of four decisions are too short for movies of violations."""
     out = tmp_path / "rows.json"
-    grid = ("task=cartpole-swingup", "encoder=random", "probes=anomaly,dynamics", f"folder={tmp_path}", f"out={out}")
+    grid = ("task=cartpole-swingup", "encoder=untrained", "probes=anomaly,dynamics", f"folder={tmp_path}", f"out={out}")
     assert call_script("probe", *grid, *SMALL, *FEWEST) == 1
-    assert "failed: random, cartpole-swingup, 1, anomaly: A movie has" in capsys.readouterr().err
+    assert "failed: untrained, cartpole-swingup, 1, anomaly: A movie has" in capsys.readouterr().err
     assert {row["suite"] for row in json.loads(out.read_text())} == {"dynamics"}
 
 
 def test_whatever_fails_leaves_the_others(call_script, capsys, monkeypatch, tmp_path) -> None:
     out = tmp_path / "rows.json"
-    grid = ("task=cartpole-swingup,reacher-easy,pendulum-swingup", "encoder=random", f"folder={tmp_path}", f"out={out}")
+    grid = ("task=cartpole-swingup,reacher-easy,pendulum-swingup", "encoder=untrained", f"folder={tmp_path}", f"out={out}")
     made = comparing.make_rollouts
 
     def making(config: CompareConfig, *others) -> Rollouts:
@@ -218,10 +218,10 @@ def test_whatever_fails_leaves_the_others(call_script, capsys, monkeypatch, tmp_
     assert call_script("probe", *grid, *SMALL, *few) == 1
     errors = capsys.readouterr().err
     assert (
-        "failed: random, cartpole-swingup, 1, dynamics: RuntimeError: out of memory" in errors
+        "failed: untrained, cartpole-swingup, 1, dynamics: RuntimeError: out of memory" in errors
         and "in dynamics" in errors
     )
-    assert "failed: random, reacher-easy, 1: no rollouts: no room on the table" in errors
+    assert "failed: untrained, reacher-easy, 1: no rollouts: no room on the table" in errors
     kept = {(row["task"], row["suite"]) for row in json.loads(out.read_text())}
     assert kept == {("cartpole-swingup", "state"), ("pendulum-swingup", "state")}
 
@@ -246,7 +246,7 @@ def test_variants_and_seeds_are_told_apart(call_script, capsys, tmp_path) -> Non
 
 def test_variants_of_the_worlds_have_rollouts_of_their_own(call_script, capsys, tmp_path) -> None:
     out = tmp_path / "rows.json"
-    grid = ("task=cartpole-swingup", "encoder=random", "env.action_repeat=2,6", f"folder={tmp_path}", f"out={out}")
+    grid = ("task=cartpole-swingup", "encoder=untrained", "env.action_repeat=2,6", f"folder={tmp_path}", f"out={out}")
     assert call_script("probe", *grid, *SMALL, "rollouts.policies=[noise]", "probes=state") == 0, capsys.readouterr()
     rows = json.loads(out.read_text())
     ranks = {row["variant"]: row["score"] for row in rows if row["target"] == "effective rank"}
@@ -273,7 +273,7 @@ def test_other_tasks_are_those_of_the_same_worlds(call_script, capsys, monkeypat
 
 def test_seeds_can_share_rollouts(call_script, capsys, tmp_path) -> None:
     out = tmp_path / "rows.json"
-    grid = ("task=cartpole-swingup", "encoder=random", f"folder={tmp_path}", f"out={out}", "probes=state")
+    grid = ("task=cartpole-swingup", "encoder=untrained", f"folder={tmp_path}", f"out={out}", "probes=state")
     few = (*SMALL, "rollouts.policies=[noise]", "rollouts.episodes=2")
     assert call_script("probe", *grid, *few, "seed=1,2", "rollouts.seed=1") == 0, capsys.readouterr()
     ranks = {row["seed"]: row["score"] for row in json.loads(out.read_text()) if row["target"] == "effective rank"}
@@ -334,7 +334,7 @@ def row(encoder: str, score: float, **others: object) -> dict:
 
 
 def test_scores_stand_side_by_side(capsys) -> None:
-    print_comparison([row("vjepa", 0.913, low=0.9, high=0.92), row("random", -0.5), row("vjepa", 0.25, target="mean")])
+    print_comparison([row("vjepa", 0.913, low=0.9, high=0.92), row("untrained", -0.5), row("vjepa", 0.25, target="mean")])
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.strip().splitlines()]
     assert lines == [
         "task suite probe target vjepa random",

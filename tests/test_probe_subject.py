@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mindreel import cli
-from mindreel.encoders import RandomEncoder, make_encoder
+from mindreel.encoders import UntrainedEncoder, make_encoder
 from mindreel.pretraining.on_rollouts import pretrained
 from mindreel.probing import comparison as comparing
 from mindreel.probing import probe_data as probed
@@ -88,7 +88,7 @@ def test_text_is_not_learned_from_rollouts_without_any(rollouts, tmp_path) -> No
 
 def untrained(rollouts: Rollouts, folder: Path, others: dict | None = None) -> Subject:
     """The untrained network, learning from the episodes that it is scored on."""
-    config = cli.compose(CompareConfig, GROUPS, ["task=reacher-easy", "encoder=random", *SMALL])
+    config = cli.compose(CompareConfig, GROUPS, ["task=reacher-easy", "encoder=untrained", *SMALL])
     encoder = make_encoder(config.encoder, 2, 1).eval()
     encoder.fit_readout(rollouts.sample(40, 1, encoder.clip_frames)[0][:, :-1])
     common = {"in_view": True, "movies": 0, "device": torch.device("cpu"), "folder": folder, "env": config.env}
@@ -121,7 +121,7 @@ def test_tokens_that_would_fill_the_memory_are_fewer(rollouts, tmp_path, monkeyp
 
 def test_large_tokens_are_not_cut_off_at_the_end_of_half_precision(rollouts, tmp_path) -> None:
     subject = untrained(rollouts, tmp_path)
-    assert isinstance(subject.encoder, RandomEncoder)
+    assert isinstance(subject.encoder, UntrainedEncoder)
     small = [part.tokens for part in subject.drawn(lambda rollouts: None)]
     with torch.no_grad():
         subject.encoder.vit.norm.weight.mul_(1e6)

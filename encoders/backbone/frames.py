@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from mindreel.encoders.encoder import Encoder
 
 
-class NormalisedFrames(Encoder):
+class FrameEncoder(Encoder):
     """An encoder that reads frames with the mean frame of its rollouts taken off.
 
     Args:
@@ -41,7 +41,7 @@ class NormalisedFrames(Encoder):
         self.pixel_std.copy_((flat - self.mean_frame).std().clamp(min=1.0))
         self.fit_targets(frames, reward)
 
-    def fit_like(self, other: "NormalisedFrames") -> None:
+    def copy_normalisation(self, other: "FrameEncoder") -> None:
         """Takes over another encoder's mean frame and scale of the pixels."""
         self.mean_frame.copy_(other.mean_frame)
         self.pixel_std.copy_(other.pixel_std)

@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mindreel.encoders.backbone.vit import Block, ViTConfig, check_width, rotary_angles, sincos_positions
+from mindreel.encoders.backbone.vit import TransformerBlock, ViTConfig, check_width, rotary_angles, sincos_positions
 
 
-class Predictor(nn.Module):
+class TokenPredictor(nn.Module):
     """A narrow transformer over visible tokens and, at hidden places, a learned token.
 
     Args:
@@ -41,7 +41,7 @@ class Predictor(nn.Module):
         rotary = vit.positions == "rotary"
         self.register_buffer("positions", None if rotary else sincos_positions(vit.grid, dim), persistent=False)
         self.register_buffer("angles", rotary_angles(vit.grid, dim // heads) if rotary else None, persistent=False)
-        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(TransformerBlock(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.out = nn.Linear(dim, out_dim)
         nn.init.trunc_normal_(self.mask_token, std=0.02)

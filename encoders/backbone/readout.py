@@ -19,7 +19,7 @@ class Readout(nn.Module):
         """Sets what follows from the tokens of many clips, (rows, N, D), and is not trained."""
         raise NotImplementedError
 
-    def watched(self, tokens: Tensor) -> Tensor:
+    def monitored_features(self, tokens: Tensor) -> Tensor:
         """What shows a collapse while tokens are trained, (B, n): the features, or what `fit` has yet to see."""
         return self(tokens)
 
@@ -41,12 +41,12 @@ class ScaledReadout(Readout):
         self.register_buffer("spread", torch.ones(()))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return (self.watched(tokens) - self.mean) / self.spread
+        return (self.monitored_features(tokens) - self.mean) / self.spread
 
     @torch.no_grad()
     def fit(self, tokens: Tensor) -> None:
         """Sets the means, and one spread for all features: those that hardly vary stay small."""
-        values = self.watched(tokens)
+        values = self.monitored_features(tokens)
         self.mean.copy_(values.mean(0))
         # Of clips that are all alike nothing is known of the spread: others must not be blown up.
         least = 1e-3 * float(values.pow(2).mean().sqrt()) + 1e-6
@@ -59,7 +59,7 @@ class TokensReadout(ScaledReadout):
     def __init__(self, num_tokens: int, dim: int, width: int, channels: int):
         super().__init__(num_tokens * dim)
 
-    def watched(self, tokens: Tensor) -> Tensor:
+    def monitored_features(self, tokens: Tensor) -> Tensor:
         return tokens.flatten(1)
 
 
@@ -69,7 +69,7 @@ class PooledReadout(ScaledReadout):
     def __init__(self, num_tokens: int, dim: int, width: int, channels: int):
         super().__init__(dim)
 
-    def watched(self, tokens: Tensor) -> Tensor:
+    def monitored_features(self, tokens: Tensor) -> Tensor:
         return tokens.mean(1)
 
 
@@ -92,11 +92,11 @@ class CompressedReadout(Readout):
         self.register_buffer("mean", torch.zeros(num_tokens * dim))
         self.register_buffer("axes", torch.zeros(num_tokens * dim, self.feature_dim))
 
-    def watched(self, tokens: Tensor) -> Tensor:
+    def monitored_features(self, tokens: Tensor) -> Tensor:
         return tokens.flatten(1)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return (self.watched(tokens) - self.mean) @ self.axes
+        return (self.monitored_features(tokens) - self.mean) @ self.axes
 
     @torch.no_grad()
     def fit(self, tokens: Tensor) -> None:
@@ -109,7 +109,7 @@ class CompressedReadout(Readout):
             tokens: of as many clips as rows, (rows, N, D).
         """
         before = self(tokens) if self.axes.any() else None  # (rows, width)
-        flat = self.watched(tokens)
+        flat = self.monitored_features(tokens)
         self.mean.copy_(flat.mean(0))
         self.axes.copy_(whitening(flat, self.feature_dim))
         if before is not None:

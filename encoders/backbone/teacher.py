@@ -17,5 +17,5 @@ def teacher_of(student: Network) -> Network:
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, keep: float) -> None:
     """Moves each weight of the teacher towards the student's; `keep` in [0, 1] is the share that stays."""
-    for taught, learner in zip(teacher.parameters(), student.parameters(), strict=True):
-        taught.lerp_(learner, 1 - keep)
+    for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
+        slow.lerp_(fast, 1 - keep)

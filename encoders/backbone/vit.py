@@ -104,7 +104,7 @@ class Stem(nn.Module):
         return x.flatten(2).transpose(1, 2).reshape(batch, self.config.num_tokens, -1)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Pre-norm transformer block: attention, then a two-layer MLP of four times the width."""
 
     def __init__(self, dim: int, heads: int):
@@ -146,7 +146,7 @@ class VideoTransformer(nn.Module):
         angles = rotary_angles(config.grid, config.dim // config.heads) if rotary else None
         self.register_buffer("positions", positions, persistent=False)
         self.register_buffer("angles", angles, persistent=False)
-        self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(TransformerBlock(config.dim, config.heads) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
 
     def forward(self, clip: Tensor, visible: Tensor | None = None) -> Tensor:

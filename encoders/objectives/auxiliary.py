@@ -2,9 +2,9 @@
 
 Any objective on the video transformer may have them beside its own loss. Each has a coefficient, and 0
 switches it off:
-- future: the embedding, carried on by the actions, predicts principal components of the coming frames. They
+- future: the embedding, predicted on by the actions, predicts principal components of the coming frames. They
   are whitened, so the targets are few, of one size, and cannot collapse;
-- contrast: the embedding, now and carried on by the actions, picks the teacher's embedding of the clip at that
+- contrast: the embedding, now and predicted on by the actions, picks the teacher's embedding of the clip at that
   time from among the batch's others (InfoNCE; van den Oord et al. 2018, ATC: Stooke et al. 2021);
 - reward: the rewards on the way (MWM, Seo et al. 2022);
 - variance, covariance (VICReg, Bardes et al. 2022), inverse dynamics (which actions led from one clip to
@@ -21,7 +21,7 @@ from mindreel.encoders.backbone.readout import whitening
 
 
 @dataclass(frozen=True)
-class GroundingConfig:
+class AuxiliaryConfig:
     """Terms on the clip's embedding: all are off unless an encoder turns them on."""
 
     future_coef: float = 0.0
@@ -57,11 +57,11 @@ class GroundingConfig:
     @property
     def active(self) -> bool:
         """Whether any term is on."""
-        carried = self.future_coef or self.contrast_coef or self.reward_coef
-        return bool(carried or self.variance_coef or self.covariance_coef or self.inverse_coef)
+        predicted = self.future_coef or self.contrast_coef or self.reward_coef
+        return bool(predicted or self.variance_coef or self.covariance_coef or self.inverse_coef)
 
 
-class Grounding(nn.Module):
+class AuxiliaryLosses(nn.Module):
     """The terms, and the small networks that they need.
 
     Args:
@@ -75,7 +75,7 @@ class Grounding(nn.Module):
     change_components: Tensor
     reward_scale: Tensor
 
-    def __init__(self, config: GroundingConfig, width: int, action_dim: int, image_size: int):
+    def __init__(self, config: AuxiliaryConfig, width: int, action_dim: int, image_size: int):
         super().__init__()
         self.config = config
         self.projector = mlp(width, width, width)
@@ -106,7 +106,7 @@ class Grounding(nn.Module):
         frames: Tensor,
         action: Tensor,
         reward: Tensor,
-        taught: tuple[Tensor, Tensor] | None = None,
+        teacher_embeddings: tuple[Tensor, Tensor] | None = None,
         after: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Weighted terms by name.
@@ -116,7 +116,7 @@ class Grounding(nn.Module):
             frames: as in `fit`, from the one before the clip's newest on, (B, K + 2, 3, H, W).
             action: the K actions taken after the clip's newest frame, (B, K, A).
             reward: the rewards of these actions, (B, K).
-            taught: the teacher's embeddings of the clip and of the one K actions later, (B, E) each: for contrast.
+            teacher_embeddings: the teacher's embeddings of the clip and of the one K actions later, (B, E) each: for contrast.
             after: the embedding of the clip K actions later, (B, E): for inverse.
         """
         config = self.config
@@ -127,13 +127,13 @@ class Grounding(nn.Module):
             losses["inverse_loss"] = config.inverse_coef * F.mse_loss(guess, action.mean(1))
         if not (config.future_coef or config.contrast_coef or config.reward_coef):
             return losses
-        carried, rewards = self._imagine(embedding, action)  # (B, K + 1, E), (B, K)
+        predicted, rewards = self._imagine(embedding, action)  # (B, K + 1, E), (B, K)
         if config.future_coef:
-            losses["future_loss"] = config.future_coef * self._future_loss(carried, frames)
+            losses["future_loss"] = config.future_coef * self._future_loss(predicted, frames)
         if config.contrast_coef:
-            assert taught is not None
-            now, then = taught
-            contrast = self._contrast_loss(carried[:, 0], now) + self._contrast_loss(carried[:, -1], then)
+            assert teacher_embeddings is not None
+            now, then = teacher_embeddings
+            contrast = self._contrast_loss(predicted[:, 0], now) + self._contrast_loss(predicted[:, -1], then)
             losses["contrast_loss"] = config.contrast_coef * contrast / 2
         if config.reward_coef:
             losses["reward_loss"] = config.reward_coef * F.mse_loss(rewards, reward / self.reward_scale)
@@ -151,27 +151,29 @@ class Grounding(nn.Module):
 
     def _imagine(self, embedding: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Carries embeddings (B, E) on by actions (B, K, A): embeddings (B, K + 1, E) and rewards (B, K)."""
-        carried, rewards = [embedding], []
+        predicted, rewards = [embedding], []
         for k in range(action.shape[1]):
-            both = torch.cat([carried[-1], action[:, k]], -1)
+            both = torch.cat([predicted[-1], action[:, k]], -1)
             rewards.append(self.reward_model(both).squeeze(-1))
-            carried.append(carried[-1] + self.forward_model(both))
-        return torch.stack(carried, 1), torch.stack(rewards, 1)
+            predicted.append(predicted[-1] + self.forward_model(both))
+        return torch.stack(predicted, 1), torch.stack(rewards, 1)
 
-    def _future_loss(self, carried: Tensor, frames: Tensor) -> Tensor:
+    def _future_loss(self, predicted: Tensor, frames: Tensor) -> Tensor:
         """Error of the components at K + 1 times, from embeddings (B, K + 1, E); frames (B, K + 2, 3, H, W)."""
         pooled = self._pooled(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # (B, K + 2, P)
         now, change = pooled[:, 1:], pooled[:, 1:] - pooled[:, :-1]
         target = torch.cat([now @ self.frame_components, change @ self.change_components], -1)  # (B, K + 1, C)
-        return F.mse_loss(self.component_head(carried), target)
+        return F.mse_loss(self.component_head(predicted), target)
 
     def _pooled(self, frames: Tensor) -> Tensor:
         """Centred frames (N, 3, H, W) made smaller by averaging, as rows: (N, 3 H W / pool^2)."""
         return F.avg_pool2d(frames, self.config.future_pool).flatten(1)
 
-    def _contrast_loss(self, embedding: Tensor, taught: Tensor) -> Tensor:
+    def _contrast_loss(self, embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
         """InfoNCE between embeddings (B, E) and the teacher's of the same clips (B, E)."""
-        target = F.normalize((taught - taught.mean(0)) / (taught.std(0) + 1e-4), dim=-1)
+        target = F.normalize(
+            (teacher_embedding - teacher_embedding.mean(0)) / (teacher_embedding.std(0) + 1e-4), dim=-1
+        )
         query = F.normalize(self.projector(embedding), dim=-1)
         logits = query @ target.T / self.config.contrast_temperature  # (B, B)
         return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))

@@ -36,16 +36,16 @@ class InternVideoConfig(VideoMAEConfig):
 class InternVideo(VideoMAE):
     """The video transformer with InternVideo's objective."""
 
-    reads_text = True
+    needs_sentences = True
     needs_embedding = True
     config: InternVideoConfig
 
     def __init__(self, config: InternVideoConfig, action_dim: int, state_dim: int = 0):
         super().__init__(config, action_dim, state_dim)
         self.text = TextHeads(config.text, config.embedding_dim)
-        self.reads_text = bool(config.text_coef or config.label_coef)
+        self.needs_sentences = bool(config.text_coef or config.label_coef)
 
-    def read_sentences(self, sentences: tuple[str, ...]) -> None:
+    def set_sentences(self, sentences: tuple[str, ...]) -> None:
         """Embeds the sentences that `behaviour` counts through; called once, before `losses`."""
         self.text.read(sentences)
 
@@ -60,7 +60,7 @@ class InternVideo(VideoMAE):
         config, losses = self.config, {}
         if config.pixel_coef:
             losses["pixel_loss"] = config.pixel_coef * super().objective(batch)["videomae_loss"]
-        if self.reads_text:
+        if self.needs_sentences:
             self.text.check(batch.behaviour)
         if config.text_coef:
             losses["text_loss"] = config.text_coef * self.text.contrast_loss(batch.embedding, batch.behaviour)

@@ -12,7 +12,7 @@ A task has few sentences, where the paper has millions: alone they squeeze all c
 are sentences, and what else the tokens knew is lost. So the teacher goes on being matched beside stages 2 and 3;
 match_later=0 ends that.
 
-The teacher is any encoder that sees frames, handed in by `teach_with`. Without one the network as it was before
+The teacher is any encoder that sees frames, handed in by `set_teacher`. Without one the network as it was before
 training teaches, frozen: nothing can collapse towards it, but there is little to learn from it, and on the moving dot
 of the tests as many steps end at chance that end at certainty with a trained teacher. A refresh runs through the
 stages again; beside an agent (training_mode=cotrain), where no end is known, the last stage goes on.
@@ -47,9 +47,9 @@ class InternVideo2Config(VideoConfig):
     """How clips are compared with sentences."""
     visible: float = 0.2
     """Share of a frame's places that the encoder sees in stage 1."""
-    stage1_share: float = 0.6
+    stage1_fraction: float = 0.6
     """Share of pretraining that matches the teacher."""
-    stage2_share: float = 0.2
+    stage2_fraction: float = 0.2
     """Share of it, after that, that aligns clips with sentences; what is left tells behaviours."""
     match_later: float = 1.0
     """Weight of matching the teacher in stages 2 and 3 too; 0 for each stage by itself."""
@@ -57,17 +57,17 @@ class InternVideo2Config(VideoConfig):
     def __post_init__(self):
         if not 0 < self.visible <= 1:
             raise ValueError(f"visible is a share above 0 and up to 1, got {self.visible}.")
-        if min(self.stage1_share, self.stage2_share) < 0 or self.stage1_share + self.stage2_share > 1:
+        if min(self.stage1_fraction, self.stage2_fraction) < 0 or self.stage1_fraction + self.stage2_fraction > 1:
             raise ValueError(
-                "stage1_share and stage2_share are shares of pretraining and together 1 at most, got "
-                f"{self.stage1_share} and {self.stage2_share}."
+                "stage1_fraction and stage2_fraction are shares of pretraining and together 1 at most, got "
+                f"{self.stage1_fraction} and {self.stage2_fraction}."
             )
 
 
 class InternVideo2(VideoEncoder):
     """The video transformer with InternVideo2's objective."""
 
-    reads_text = True
+    needs_sentences = True
     needs_embedding = True
     config: InternVideo2Config
     progress: Tensor
@@ -77,34 +77,34 @@ class InternVideo2(VideoEncoder):
         self.register_buffer("progress", torch.zeros(()))
         self.projector = nn.Linear(config.vit.dim, config.vit.dim)
         self.text = TextHeads(config.text, config.embedding_dim)
-        self.reads_text = config.stage1_share < 1
+        self.needs_sentences = config.stage1_fraction < 1
         self.untrained = None if config.teacher else teacher_of(self.vit)
         # In a tuple, and so no part of this encoder's own weights: those who only read features need no teacher.
-        self._taught_by: tuple[Encoder, Tensor] | None = None
+        self._external_teacher: tuple[Encoder, Tensor] | None = None
 
     @property
     def stage(self) -> int:
         """1, 2 or 3."""
         done, config = float(self.progress), self.config
-        if done < config.stage1_share:
+        if done < config.stage1_fraction:
             return 1
-        return 2 if done < config.stage1_share + config.stage2_share else 3
+        return 2 if done < config.stage1_fraction + config.stage2_fraction else 3
 
     def update_teacher(self, progress: float) -> None:
         """Takes note of how far pretraining is, which decides the stage."""
         super().update_teacher(progress)
         self.progress.fill_(progress)
 
-    def stay_in_last_stage(self) -> None:
+    def enter_last_stage(self) -> None:
         """Goes on as at the end of pretraining, until `update_teacher` says otherwise."""
         self.progress.fill_(1.0)
 
-    def read_sentences(self, sentences: tuple[str, ...]) -> None:
+    def set_sentences(self, sentences: tuple[str, ...]) -> None:
         """Embeds the sentences that `behaviour` counts through; called once, before `losses`."""
         self.text.read(sentences)
 
     @torch.no_grad()
-    def teach_with(self, teacher: Encoder) -> None:
+    def set_teacher(self, teacher: Encoder) -> None:
         """Takes the encoder whose tokens are matched in stage 1; it must be on this one's device, and is frozen.
 
         Raises:
@@ -127,7 +127,7 @@ class InternVideo2(VideoEncoder):
         # The teacher's features, whatever their number, turned into as many as a token here has: without loss up
         # to that number (all cosines stay), and from there on into directions drawn once and for all.
         turn = nn.init.orthogonal_(torch.empty(width, self.config.vit.dim), generator=torch.Generator().manual_seed(0))
-        self._taught_by = teacher, turn.to(device)
+        self._external_teacher = teacher, turn.to(device)
 
     def objective(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of the present stage; those of text are 0 where no clip of the batch has a sentence.
@@ -136,7 +136,7 @@ class InternVideo2(VideoEncoder):
             ValueError: no sentences were read, or fewer than the batch's behaviours point to; in stage 1 already,
                 since the others would fail later.
         """
-        if self.reads_text:
+        if self.needs_sentences:
             self.text.check(batch.behaviour)
         stage, losses = self.stage, {}
         weight = 1.0 if stage == 1 else self.config.match_later
@@ -160,14 +160,14 @@ class InternVideo2(VideoEncoder):
         """The teacher's tokens of whole clips, on this encoder's grid: (B, F, 3, H, W) -> (B, N, D)."""
         if self.untrained is not None:
             return self.untrained(clip)
-        if self._taught_by is None:
-            raise ValueError(f"encoder.teacher={self.config.teacher} was not handed over: call teach_with first.")
-        teacher, turn = self._taught_by
+        if self._external_teacher is None:
+            raise ValueError(f"encoder.teacher={self.config.teacher} was not handed over: call set_teacher first.")
+        teacher, turn = self._external_teacher
         seen = (clip * self.pixel_std + self.mean_frame).round().clamp(0, 255).byte()  # as they came
         tokens = teacher.tokens(seen[:, -teacher.clip_frames :])
         tokens = F.layer_norm(tokens, tokens.shape[-1:]) @ turn
         times, rows, columns = teacher.token_grid
-        shown = (times - teacher.still_times, rows, columns)
+        shown = (times - teacher.padding_times, rows, columns)
         return on_grid(tokens[:, -math.prod(shown) :], shown, self.token_grid)
 
 

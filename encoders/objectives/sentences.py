@@ -118,7 +118,7 @@ class TextHeads(nn.Module):
             ValueError: no sentences were read, or a clip has one that was not read.
         """
         if not len(self.sentences):
-            raise ValueError("The encoder knows no sentences: call read_sentences(task.behaviours) before training.")
+            raise ValueError("The encoder knows no sentences: call set_sentences(task.behaviours) before training.")
         last = int(behaviour.max())
         if last >= len(self.sentences):
             raise ValueError(f"A clip has sentence {last}, but only {len(self.sentences)} were read.")

@@ -1,4 +1,4 @@
-"""What every objective on our own video transformer shares: normalised clips, a readout, grounding, a teacher."""
+"""What every objective on the video transformer shares: normalised clips, a readout, auxiliary losses, a teacher."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -6,12 +6,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from mindreel.encoders.backbone.frames import NormalisedFrames, shifted
+from mindreel.encoders.backbone.frames import FrameEncoder, shifted
 from mindreel.encoders.backbone.readout import EmbeddingReadout, fit_readout, make_readout
 from mindreel.encoders.backbone.teacher import follow, teacher_of
 from mindreel.encoders.backbone.vit import VideoTransformer, ViTConfig
 from mindreel.encoders.encoder import check_frames, check_sequences, check_training_mode
-from mindreel.encoders.objectives.auxiliary import Grounding, GroundingConfig
+from mindreel.encoders.objectives.auxiliary import AuxiliaryConfig, AuxiliaryLosses
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class VideoConfig:
     """Width of a clip's embedding, and number of principal components of readout=compressed."""
     token_channels: int = 16
     """Channels that each token is squeezed to before the embedding reads all of them."""
-    grounding: GroundingConfig = field(default_factory=GroundingConfig)
+    auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
     """Terms on the clip's embedding beside the objective's own loss."""
     random_shift: int = 0
     """Pixels that the frames of each sequence are moved by while it is learned from, at most, up or down and left or
@@ -78,18 +78,18 @@ class Batch:
         return self._encoder.embed(self._encoder.vit(self.after))
 
     @cached_property
-    def taught(self) -> Tensor:
+    def teacher_tokens(self) -> Tensor:
         """The teacher's tokens of the clip, without gradient, (B, N, D)."""
         assert self._encoder.teacher is not None
         with torch.no_grad():
             return self._encoder.teacher(self.clip)
 
 
-class VideoEncoder(NormalisedFrames):
+class VideoEncoder(FrameEncoder):
     """A video transformer with a readout. A subclass adds its `objective`.
 
     Args:
-        config: architecture, readout, grounding.
+        config: architecture, readout, auxiliary.
         action_dim: number of action dimensions, A.
         state_dim: not used; all encoders are built alike.
     """
@@ -104,7 +104,7 @@ class VideoEncoder(NormalisedFrames):
     def __init__(self, config: VideoConfig, action_dim: int, state_dim: int = 0):
         super().__init__(config.vit.image_size)
         check_training_mode(config.training_mode, ("frozen", "finetune", "refresh", "cotrain"))
-        vit, grounding = config.vit, config.grounding
+        vit, auxiliary = config.vit, config.auxiliary
         if min(config.embedding_dim, config.token_channels) < 1 or config.random_shift < 0:
             raise ValueError(
                 "encoder.embedding_dim and token_channels must be 1 or more and random_shift 0 or more, got "
@@ -114,9 +114,9 @@ class VideoEncoder(NormalisedFrames):
             raise ValueError(
                 f"encoder.ema_start and ema_end are shares from 0 to 1, got {config.ema_start} and {config.ema_end}."
             )
-        if grounding.future_coef and vit.frames < 2:
+        if auxiliary.future_coef and vit.frames < 2:
             raise ValueError(
-                "encoder.grounding.future_coef weighs changes between frames: encoder.vit.frames must be 2 or more, "
+                "encoder.auxiliary.future_coef weighs changes between frames: encoder.vit.frames must be 2 or more, "
                 f"got {vit.frames}."
             )
         self.config, self.action_dim = config, action_dim
@@ -126,19 +126,19 @@ class VideoEncoder(NormalisedFrames):
         self.readout = make_readout(config.readout, *sizes)
         self.feature_dim = self.readout.feature_dim
         # Terms act on an embedding whether or not it is what the agent receives.
-        embeds, received = self.needs_embedding or grounding.active, isinstance(self.readout, EmbeddingReadout)
+        embeds, received = self.needs_embedding or auxiliary.active, isinstance(self.readout, EmbeddingReadout)
         if received and self.has_objective and not (embeds or self.trained_by_agent):
             raise ValueError(
                 "Nothing would train the head of encoder.readout=embedding: choose readout=compressed, or switch on a "
-                "term of encoder.grounding."
+                "term of encoder.auxiliary."
             )
         self.head = EmbeddingReadout(*sizes) if embeds and not received else None
-        self.grounding = None
-        if grounding.active:
-            self.grounding = Grounding(grounding, config.embedding_dim, action_dim, vit.image_size)
-        self.teacher = teacher_of(self.vit) if self.needs_teacher or grounding.contrast_coef else None
+        self.auxiliary = None
+        if auxiliary.active:
+            self.auxiliary = AuxiliaryLosses(auxiliary, config.embedding_dim, action_dim, vit.image_size)
+        self.teacher = teacher_of(self.vit) if self.needs_teacher or auxiliary.contrast_coef else None
         head = self.head or self.readout
-        teaches = head if grounding.contrast_coef and isinstance(head, EmbeddingReadout) else None
+        teaches = head if auxiliary.contrast_coef and isinstance(head, EmbeddingReadout) else None
         self.teacher_head = None if teaches is None else teacher_of(teaches)
 
     # ---- features ----
@@ -156,9 +156,9 @@ class VideoEncoder(NormalisedFrames):
         self._check(observation, self.clip_frames)
         return self.vit(self.normalise(observation))
 
-    def watched(self, observation: Tensor) -> Tensor:
+    def monitored_features(self, observation: Tensor) -> Tensor:
         """What shows a collapse, (B, n): for most readouts the tokens, which they were fitted to at an earlier step."""
-        return self.readout.watched(self.tokens(observation))
+        return self.readout.monitored_features(self.tokens(observation))
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, D) to the embeddings (B, E) that terms act on."""
@@ -172,9 +172,9 @@ class VideoEncoder(NormalisedFrames):
     # ---- what is fitted to rollouts ----
 
     def fit_targets(self, frames: Tensor, reward: Tensor) -> None:
-        """Sets the targets of grounding alone, which the features do not depend on."""
-        if self.grounding is not None:
-            self.grounding.fit(self.normalise(frames), reward)
+        """Sets the targets of auxiliary alone, which the features do not depend on."""
+        if self.auxiliary is not None:
+            self.auxiliary.fit(self.normalise(frames), reward)
 
     def fit_readout(self, clips: Tensor) -> None:
         """Fits the readout to the tokens of clips, uint8 (N, F, 3, H, W)."""
@@ -189,7 +189,7 @@ class VideoEncoder(NormalisedFrames):
     def losses(
         self, frames: Tensor, action: Tensor, reward: Tensor, behaviour: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The objective's terms and those of grounding, as in `Encoder.losses`.
+        """The objective's terms and those of auxiliary, as in `Encoder.losses`.
 
         Raises:
             ValueError: frames, actions or rewards are of another shape, or frames of another type; or every
@@ -203,25 +203,25 @@ class VideoEncoder(NormalisedFrames):
         if self.config.random_shift:
             seen = shifted(seen, self.config.random_shift)
         batch = Batch(self, seen, action, reward, behaviour)
-        losses = self.objective(batch) | self._grounding_losses(batch)
+        losses = self.objective(batch) | self._auxiliary_losses(batch)
         if not losses:
             raise ValueError(
-                "Every coefficient of the encoder's objective is 0: use encoder=random for an untrained one."
+                "Every coefficient of the encoder's objective is 0: use encoder=untrained for an untrained one."
             )
         return losses
 
-    def _grounding_losses(self, batch: Batch) -> dict[str, Tensor]:
-        if self.grounding is None:
+    def _auxiliary_losses(self, batch: Batch) -> dict[str, Tensor]:
+        if self.auxiliary is None:
             return {}
-        config = self.config.grounding
-        taught = None
+        config = self.config.auxiliary
+        teacher_embeddings = None
         if self.teacher is not None and self.teacher_head is not None:
             with torch.no_grad():
                 head = self.teacher_head.embedding
-                taught = head(batch.taught), head(self.teacher(batch.after))
+                teacher_embeddings = head(batch.teacher_tokens), head(self.teacher(batch.after))
         after = batch.embedding_after if config.inverse_coef else None
         seen = batch.frames[:, max(0, self.clip_frames - 2) :]  # the frame before the newest, and all from there
-        return self.grounding(batch.embedding, seen, batch.action, batch.reward, taught, after)
+        return self.auxiliary(batch.embedding, seen, batch.action, batch.reward, teacher_embeddings, after)
 
     def update_teacher(self, progress: float) -> None:
         """Moves the teacher towards the encoder; `progress` in [0, 1] is the share of pretraining done."""
@@ -233,18 +233,18 @@ class VideoEncoder(NormalisedFrames):
 
 
 @dataclass(frozen=True)
-class RandomConfig(VideoConfig):
+class UntrainedConfig(VideoConfig):
     """The network of encoder=vjepa, untrained and frozen."""
 
     training_mode: str = "frozen"
     """Only frozen."""
 
 
-class RandomEncoder(VideoEncoder):
+class UntrainedEncoder(VideoEncoder):
     """A video transformer that nobody trains."""
 
     has_objective = False
 
-    def __init__(self, config: RandomConfig, action_dim: int, state_dim: int = 0):
+    def __init__(self, config: UntrainedConfig, action_dim: int, state_dim: int = 0):
         check_training_mode(config.training_mode, ("frozen",))
         super().__init__(config, action_dim, state_dim)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mindreel.encoders.backbone.masks import sample_tubes, show_only
-from mindreel.encoders.backbone.predictor import Predictor
+from mindreel.encoders.backbone.predictor import TokenPredictor
 from mindreel.encoders.backbone.vit import ViTConfig, gather_tokens
 from mindreel.encoders.objectives.video_encoder import Batch, VideoConfig, VideoEncoder
 
@@ -47,7 +47,7 @@ class VideoMAE(VideoEncoder):
         super().__init__(config, action_dim, state_dim)
         vit = config.vit
         pixels = vit.tubelet * vit.patch**2 * 3
-        self.decoder = Predictor(vit, config.decoder_dim, config.decoder_depth, vit.dim, pixels)
+        self.decoder = TokenPredictor(vit, config.decoder_dim, config.decoder_depth, vit.dim, pixels)
 
     def objective(self, batch: Batch) -> dict[str, Tensor]:
         """Squared error at the hidden tokens alone."""

@@ -2,7 +2,7 @@
 
 Bardes et al. 2024 (V-JEPA), Assran et al. 2025 (V-JEPA 2), Mur-Labadia et al. 2026 (V-JEPA 2.1). Alone it learns
 little about small moving bodies before a still background: predicting the background is enough. So frames come
-with their mean taken off, the hidden blocks lie where things move, and the terms of grounding.py act on the
+with their mean taken off, the hidden blocks lie where things move, and the terms of auxiliary.py act on the
 clip's embedding, which is what the agent receives.
 
 Of version 2.1 come, as options, the loss on visible tokens and the supervision of several layers. Version 2's
@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mindreel.encoders.backbone.masks import PUBLISHED_MASKS, MaskConfig, distance_to_hidden, sample_masks
-from mindreel.encoders.backbone.predictor import Predictor
+from mindreel.encoders.backbone.predictor import TokenPredictor
 from mindreel.encoders.backbone.vit import gather_tokens
-from mindreel.encoders.objectives.auxiliary import GroundingConfig
+from mindreel.encoders.objectives.auxiliary import AuxiliaryConfig
 from mindreel.encoders.objectives.video_encoder import Batch, VideoConfig, VideoEncoder
 
 
@@ -26,8 +26,8 @@ from mindreel.encoders.objectives.video_encoder import Batch, VideoConfig, Video
 class VJEPAConfig(VideoConfig):
     """V-JEPA pretrained on the agent's own rollouts."""
 
-    grounding: GroundingConfig = field(
-        default_factory=lambda: GroundingConfig(future_coef=1.0, contrast_coef=1.0, reward_coef=1.0)
+    auxiliary: AuxiliaryConfig = field(
+        default_factory=lambda: AuxiliaryConfig(future_coef=1.0, contrast_coef=1.0, reward_coef=1.0)
     )
     """Terms on the clip's embedding beside V-JEPA's own loss."""
     masks: MaskConfig = field(default_factory=MaskConfig)
@@ -47,7 +47,7 @@ class VJEPAConfig(VideoConfig):
     """The same at its end; equal to ema_start for a constant share."""
     jepa_coef: float = 1.0
     """Weight of V-JEPA's own loss."""
-    jepa_share: float = 0.5
+    jepa_fraction: float = 0.5
     """Share of a batch's clips that V-JEPA's own loss is computed on; it costs as much as all other terms."""
     visible_coef: float = 0.0
     """Weight, within it, of the error at visible tokens, which falls off with the distance to hidden ones (2.1)."""
@@ -55,8 +55,8 @@ class VJEPAConfig(VideoConfig):
     """Depths of the transformer, equally far apart, whose outputs are predicted (2.1); 1 is the last alone."""
 
     def __post_init__(self):
-        if not 0 < self.jepa_share <= 1:
-            raise ValueError(f"jepa_share is a share above 0 and up to 1, got {self.jepa_share}.")
+        if not 0 < self.jepa_fraction <= 1:
+            raise ValueError(f"jepa_fraction is a share above 0 and up to 1, got {self.jepa_fraction}.")
         if not 1 <= self.levels <= max(1, self.vit.depth):
             raise ValueError(f"levels counts blocks of the transformer, 1 to {self.vit.depth}, got {self.levels}.")
 
@@ -70,14 +70,14 @@ class VJEPA(VideoEncoder):
     def __init__(self, config: VJEPAConfig, action_dim: int, state_dim: int = 0):
         super().__init__(config, action_dim, state_dim)
         wide = config.levels * config.vit.dim
-        self.predictor = Predictor(config.vit, config.predictor_dim, config.predictor_depth, wide, wide)
+        self.predictor = TokenPredictor(config.vit, config.predictor_dim, config.predictor_depth, wide, wide)
 
     def objective(self, batch: Batch) -> dict[str, Tensor]:
         """L1 at hidden tokens, over a share of the batch."""
         config = self.config
         if not config.jepa_coef:
             return {}
-        count = max(1, round(config.jepa_share * len(batch.clip)))
+        count = max(1, round(config.jepa_fraction * len(batch.clip)))
         clip, stem = batch.clip[:count], batch.stem[:count]
         target = self._target(batch, count)
         groups = PUBLISHED_MASKS if config.published_masks else (config.masks,)
@@ -90,10 +90,10 @@ class VJEPA(VideoEncoder):
         levels, dim = self.config.levels, self.config.vit.dim
         assert self.teacher is not None
         if levels == 1:
-            taught = batch.taught[:count]
+            tokens = batch.teacher_tokens[:count]
         else:
-            taught = self.teacher.encode(self.teacher.embed(batch.clip[:count]), levels=levels)
-        return F.layer_norm(taught.unflatten(-1, (levels, dim)), (dim,)).flatten(-2)
+            tokens = self.teacher.encode(self.teacher.embed(batch.clip[:count]), levels=levels)
+        return F.layer_norm(tokens.unflatten(-1, (levels, dim)), (dim,)).flatten(-2)
 
     def _masked_loss(self, stem: Tensor, target: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
         """The error of one mask: stem tokens (B, N, D), targets (B, N, L D), indices (B, V) and (B, M)."""

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mindreel.encoders.probes.regression import ProbeConfig, descend, shrunk, spread_out
+from mindreel.encoders.probes.regression import ProbeConfig, descend, evenly_spaced, shrunk
 
 _HEADS = 4
 
@@ -67,7 +67,7 @@ def attentive_predictions(
         target = (target - mean) / scale
     head = nn.Sequential(nn.Linear(config.hidden, config.hidden), nn.SiLU())
     head.append(nn.Linear(config.hidden, classes or target.shape[1]))
-    probe = nn.Sequential(AttentivePool(spread_out(tokens, 1000), config.hidden), head).to(tokens.device)
+    probe = nn.Sequential(AttentivePool(evenly_spaced(tokens, 1000), config.hidden), head).to(tokens.device)
     error = F.cross_entropy if classes else F.mse_loss
     kept = descend(config, probe, len(tokens), lambda rows: error(probe(tokens[rows]), target[rows]))
     with torch.no_grad():

@@ -38,7 +38,7 @@ class Components(nn.Module):
         return (features.float() - self.mean) @ self.axes
 
 
-class Predictor(nn.Module):
+class DynamicsPredictor(nn.Module):
     """Features z and an action to the features one decision later, as z plus a two-layer network's change."""
 
     def __init__(self, dim: int, action_dim: int, hidden: int):
@@ -68,11 +68,11 @@ def unroll(predictor: nn.Module, z: Tensor, action: Tensor) -> Tensor:
     return torch.stack(carried, 1)
 
 
-def fit_predictor(config: ProbeConfig, z: Tensor, action: Tensor) -> Predictor:
+def fit_predictor(config: ProbeConfig, z: Tensor, action: Tensor) -> DynamicsPredictor:
     """A predictor trained on episodes of features z (E, T + 1, D) and actions (E, T, A), unrolled a few steps."""
     episodes, steps = action.shape[:2]
     length = min(_UNROLLED, steps)
-    predictor = Predictor(z.shape[-1], action.shape[-1], 2 * config.hidden).to(z.device)
+    predictor = DynamicsPredictor(z.shape[-1], action.shape[-1], 2 * config.hidden).to(z.device)
     offsets = torch.arange(length + 1, device=z.device)
     starts = steps - length + 1
 

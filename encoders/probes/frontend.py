@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mindreel.encoders.probes.attentive import AttentivePool
-from mindreel.encoders.probes.regression import ProbeConfig, descend, spread_out
+from mindreel.encoders.probes.regression import ProbeConfig, descend, evenly_spaced
 
 
 def token_positions(grid: tuple[int, int, int]) -> Tensor:
@@ -83,6 +83,6 @@ class Captioner(nn.Module):
 
 def fit_captioner(config: ProbeConfig, tokens: Tensor, sentence: Tensor, sentences: tuple[str, ...]) -> Captioner:
     """A captioner trained on clips' tokens (B, N, D) and the index of the sentence for each, int64 (B,)."""
-    captioner = Captioner(sentences, spread_out(tokens, 1000), config.hidden).to(tokens.device)
+    captioner = Captioner(sentences, evenly_spaced(tokens, 1000), config.hidden).to(tokens.device)
     descend(config, captioner, len(tokens), lambda rows: captioner.loss(tokens[rows], sentence[rows]))
     return captioner.eval()

@@ -58,7 +58,7 @@ def linear_predictions(config: ProbeConfig, features: Tensor, target: Tensor, te
     x, test_x = standardise(features, test_features)
     scale = target.std(0).clamp(min=1e-6)
     y = (target - target.mean(0)) / scale
-    learned, kept = held_back(len(x))
+    learned, kept = validation_split(len(x))
     best = config.ridge[0]
     if len(kept) and len(config.ridge) > 1:
         weights = _ridge(x[learned], y[learned], config.ridge)
@@ -113,7 +113,7 @@ def descend(config: ProbeConfig, net: nn.Module, count: int, loss: Callable[[Ten
         indices of the rows held back, (M,).
     """
     device = next(net.parameters()).device
-    learned, kept = (rows.to(device) for rows in held_back(count))
+    learned, kept = (rows.to(device) for rows in validation_split(count))
     looked_at = kept[:: max(1, len(kept) // _CHECKED_ROWS)]
     optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
@@ -133,7 +133,7 @@ def descend(config: ProbeConfig, net: nn.Module, count: int, loss: Callable[[Ten
     return kept
 
 
-def held_back(count: int) -> tuple[Tensor, Tensor]:
+def validation_split(count: int) -> tuple[Tensor, Tensor]:
     """Rows that a probe learns from, and the fifth of them that chooses among probes: indices (N,) and (M,).
 
     Rows come in order of episodes and time, and neighbours in time are nearly copies of each other: so every fifth of
@@ -155,7 +155,7 @@ def shrunk(guess: Tensor, target: Tensor, test_guess: Tensor) -> Tensor:
     return share.clamp(0, 1) * test_guess
 
 
-def spread_out(values: Tensor, count: int) -> Tensor:
+def evenly_spaced(values: Tensor, count: int) -> Tensor:
     """About `count` rows of values (N, ...), equally far apart: neighbours are of one episode, and alike."""
     return values[:: max(1, len(values) // count)]
 

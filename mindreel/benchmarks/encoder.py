@@ -35,7 +35,7 @@ def encoder_rows(config: RunConfig, seconds: float, device: torch.device) -> lis
             "clips_per_s": rate,
             "gflop_per_clip": flops / 1e9,
             "peak_gflop_per_s": peak / 1e9,
-            "peak_share": rate * flops / peak,
+            "peak_fraction": rate * flops / peak,
         }
 
     rows = _own_rows(config, device, row)

@@ -18,7 +18,7 @@ from mindreel.encoders.objectives.internvideo2 import (
     unit_distance,
 )
 from mindreel.encoders.objectives.sentences import SENTENCE_DIM, TextConfig, TextHeads
-from mindreel.encoders.objectives.video_encoder import RandomConfig, RandomEncoder
+from mindreel.encoders.objectives.video_encoder import UntrainedConfig, UntrainedEncoder
 from mindreel.encoders.pretrainer import PretrainConfig, Pretrainer, flops_per_clip
 
 FRAMES, STEPS, SIDE = 2, 1, 32
@@ -99,18 +99,18 @@ def test_a_corpus_without_matches_is_named(data):
         with pytest.raises(ValueError, match="sentence 3.*only 3"):
             made.losses(frames, action, reward, torch.full((4,), 3))
         with pytest.raises(ValueError, match="text corpus without matches"):
-            made.read_sentences(())
+            made.set_sentences(())
         with pytest.raises(ValueError, match="3, 2 of them different"):
-            made.read_sentences(("a cat", "a dog", "a cat"))
+            made.set_sentences(("a cat", "a dog", "a cat"))
         made.text.sentences = VECTORS[:0]
-        with pytest.raises(ValueError, match="read_sentences"):
+        with pytest.raises(ValueError, match="set_sentences"):
             made.losses(frames, action, reward, behaviour)
     with pytest.raises(ValueError, match="max_sentences=1"):
         TextHeads(TextConfig(max_sentences=1), 8).read(("a cat", "a dog"))
     wordless = built(data, replace(FIRST, text_coef=0.0, label_coef=0.0))
-    assert set(wordless.losses(frames, action, reward)) == {"pixel_loss"} and not wordless.reads_text
-    matching = built(data, replace(SECOND, stage1_share=1.0, stage2_share=0.0))
-    assert matching.losses(frames, action, reward) and not matching.reads_text
+    assert set(wordless.losses(frames, action, reward)) == {"pixel_loss"} and not wordless.needs_sentences
+    matching = built(data, replace(SECOND, stage1_fraction=1.0, stage2_fraction=0.0))
+    assert matching.losses(frames, action, reward) and not matching.needs_sentences
 
 
 @pytest.mark.parametrize("nothing", [None, torch.full((4,), -1)])
@@ -204,7 +204,7 @@ def test_internvideo_learns_what_the_dot_does(trained):
 
 def test_the_stage_follows_from_the_share_of_pretraining_done(data):
     sample = [x[:16] for x in data]
-    config = replace(SECOND, stage1_share=0.5, stage2_share=0.25, match_later=0.0)
+    config = replace(SECOND, stage1_fraction=0.5, stage2_fraction=0.25, match_later=0.0)
     made = built(data, config)
     both = built(data, replace(config, match_later=0.5))
     terms = {0.0: "match_loss", 0.49: "match_loss", 0.5: "text_loss", 0.74: "text_loss", 0.75: "label_loss"}
@@ -226,12 +226,12 @@ def test_the_stage_follows_from_the_share_of_pretraining_done(data):
     other.load_state_dict(made.state_dict())
     assert other.stage == made.stage == 2 and other.identity() == made.identity()
     with pytest.raises(ValueError, match="together 1 at most"):
-        InternVideo2Config(stage1_share=0.7, stage2_share=0.4)
+        InternVideo2Config(stage1_fraction=0.7, stage2_fraction=0.4)
 
 
 def test_operations_are_the_mean_over_the_stages(data):
     def flops(first: float, second: float) -> float:
-        made = built(data, replace(SECOND, stage1_share=first, stage2_share=second))
+        made = built(data, replace(SECOND, stage1_fraction=first, stage2_fraction=second))
         return flops_per_clip(made, lambda: tuple(x[:8] for x in data))
 
     one, two, three = flops(1.0, 0.0), flops(0.0, 1.0), flops(0.0, 0.0)
@@ -277,22 +277,22 @@ def test_the_untrained_network_teaches_where_no_teacher_is_named(data):
 def test_another_encoder_teaches(data):
     """Its tokens of the frames as they came, their cosines kept, on this one's grid, and outside its weights."""
     torch.manual_seed(5)
-    teacher = RandomEncoder(RandomConfig(vit=replace(VIT, dim=12)), action_dim=1)
+    teacher = UntrainedEncoder(UntrainedConfig(vit=replace(VIT, dim=12)), action_dim=1)
     teacher.fit(data[0][300:400, :2], data[2][300:400, 0])
     made = built(data, replace(SECOND, teacher="runs/teacher"))
     clips = data[0][:8, :FRAMES]
-    with pytest.raises(ValueError, match=r"runs/teacher.*teach_with"):
+    with pytest.raises(ValueError, match=r"runs/teacher.*set_teacher"):
         made.losses(*[x[:8] for x in data])
     names = set(made.state_dict())
-    made.teach_with(teacher)
+    made.set_teacher(teacher)
     assert set(made.state_dict()) == names and made.untrained is None
     tokens = teacher.tokens(clips).detach()
     tokens = torch.nn.functional.layer_norm(tokens, tokens.shape[-1:])
     targets = made._targets(made.normalise(clips))
     assert targets.shape == (8, VIT.num_tokens, VIT.dim)
     torch.testing.assert_close(targets @ targets.mT, tokens @ tokens.mT, rtol=1e-4, atol=1e-3)
-    coarse = RandomEncoder(RandomConfig(vit=replace(VIT, patch=16, dim=48, frames=1, tubelet=1)), action_dim=1)
-    made.teach_with(coarse)  # one frame, a fourth of the tokens, twice the width
+    coarse = UntrainedEncoder(UntrainedConfig(vit=replace(VIT, patch=16, dim=48, frames=1, tubelet=1)), action_dim=1)
+    made.set_teacher(coarse)  # one frame, a fourth of the tokens, twice the width
     targets = made._targets(made.normalise(clips))
     newest = made._targets(made.normalise(clips.flip(1)))
     assert targets.shape == (8, VIT.num_tokens, VIT.dim) and not torch.allclose(targets, newest)
@@ -304,17 +304,17 @@ def test_another_encoder_teaches(data):
 def test_teachers_that_do_not_fit_are_named(data):
     made = built(data, replace(SECOND, teacher="runs/teacher"))
     with pytest.raises(ValueError, match="sees 0"):
-        made.teach_with(StateEncoder(StateConfig(), 1, 3))
+        made.set_teacher(StateEncoder(StateConfig(), 1, 3))
     with pytest.raises(ValueError, match="sees 4"):
-        made.teach_with(RandomEncoder(RandomConfig(vit=replace(VIT, frames=4)), action_dim=1))
+        made.set_teacher(UntrainedEncoder(UntrainedConfig(vit=replace(VIT, frames=4)), action_dim=1))
     with pytest.raises(ValueError, match="encoder.teacher .* frames of 32 by 32 pixels, and cannot: .* 64, 64"):
-        made.teach_with(RandomEncoder(RandomConfig(vit=replace(VIT, image_size=64)), action_dim=1))
+        made.set_teacher(UntrainedEncoder(UntrainedConfig(vit=replace(VIT, image_size=64)), action_dim=1))
 
 
 def test_a_trained_teacher_hands_on_what_it_knows(data, trained):
     """With the untrained network in its place as many steps leave both at chance."""
-    made = built(data, replace(SECOND, teacher="runs/teacher", stage1_share=0.4, stage2_share=0.3))
-    made.teach_with(trained[0])
+    made = built(data, replace(SECOND, teacher="runs/teacher", stage1_fraction=0.4, stage2_fraction=0.3))
+    made.set_teacher(trained[0])
     rows = train(made, data, 150)
     assert "text_loss" in rows[len(rows) // 2] and "label_loss" in rows[-1]
     labels, nearest = accuracy(made, rollouts(200, seed=2))

@@ -12,7 +12,7 @@ from mindreel.encoders import ENCODERS, PixelsConfig, make_encoder
 from mindreel.encoders.backbone.frames import shifted
 from mindreel.encoders.backbone.readout import READOUTS
 from mindreel.encoders.backbone.vit import ViTConfig
-from mindreel.encoders.objectives.auxiliary import GroundingConfig
+from mindreel.encoders.objectives.auxiliary import AuxiliaryConfig
 from mindreel.encoders.objectives.lejepa import epps_pulley, sigreg
 from mindreel.encoders.objectives.video_encoder import Batch, VideoEncoder
 from mindreel.encoders.objectives.videomae import patches
@@ -27,7 +27,7 @@ SMALL = {
     "lejepa": {"projector_dim": 24, "projections": 64},
     "vicreg": {"expander_dim": 32},
 }
-READS_PIXELS = [name for name, (_, cls) in ENCODERS.items() if name in (*SMALL, "random")]
+READS_PIXELS = [name for name, (_, cls) in ENCODERS.items() if name in (*SMALL, "untrained")]
 MASKED = {"vjepa": "predictor", "videomae": "decoder"}
 """Objectives that hide tokens -> what fills them in."""
 
@@ -83,8 +83,8 @@ def test_what_fills_in_may_be_of_a_width_that_the_heads_do_not_divide(name, widt
         {"random_shift": -1},
         {"ema_start": 2.0},
         {"ema_end": -0.1},
-        {"jepa_share": -1.0},
-        {"jepa_share": 0.0},
+        {"jepa_fraction": -1.0},
+        {"jepa_fraction": 0.0},
     ],
     ids=str,
 )
@@ -94,7 +94,7 @@ def test_fields_out_of_range_are_named(changes):
         make("vjepa", **changes)
     for wrong in ({"future_pool": 0}, {"contrast_temperature": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            GroundingConfig(**wrong)
+            AuxiliaryConfig(**wrong)
     with pytest.raises(ValueError, match=r"multiple of pool \(0\)"):
         PixelsConfig(pool=0)
     for size in ("image_size", "frames", "tubelet", "patch", "dim", "heads"):
@@ -121,7 +121,7 @@ def test_losses_are_finite_and_train_the_whole_transformer(name, stem):
 @pytest.mark.parametrize("readout", READOUTS)
 @pytest.mark.parametrize("name", READS_PIXELS)
 def test_any_readout_of_any_objective(name, readout):
-    encoder = make(name, readout=readout, grounding=GroundingConfig(reward_coef=1.0)).eval()
+    encoder = make(name, readout=readout, auxiliary=AuxiliaryConfig(reward_coef=1.0)).eval()
     clips = sequences(20, seed=3)[0][:, : VIT.frames]
     with torch.no_grad():
         features, tokens = encoder(clips), encoder.tokens(clips)
@@ -147,7 +147,7 @@ def test_what_comes_later_reaches_no_feature(name):
 
 @pytest.mark.parametrize(("name", "stem"), [("vjepa", "linear"), ("videomae", "linear"), ("videomae", "conv")])
 def test_hidden_pixels_do_not_reach_the_student(name, stem):
-    changes = {"masks": replace(ENCODERS["vjepa"][0]().masks, motion=False), "jepa_share": 1.0}
+    changes = {"masks": replace(ENCODERS["vjepa"][0]().masks, motion=False), "jepa_fraction": 1.0}
     encoder = make(name, vit=replace(VIT, stem=stem), **(changes if name == "vjepa" else {}))
     seen = []
     getattr(encoder, MASKED[name]).register_forward_pre_hook(lambda _, given: seen.append(given))
@@ -189,11 +189,11 @@ def test_a_saved_encoder_is_the_same_one(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_grounding_stands_beside_any_objective(name):
-    terms = GroundingConfig(
+    terms = AuxiliaryConfig(
         future_coef=1.0, contrast_coef=1.0, reward_coef=1.0, inverse_coef=1.0, variance_coef=1.0, covariance_coef=1.0
     )
-    alone = make(name, grounding=GroundingConfig(), readout="compressed")
-    both = make(name, grounding=terms, readout="compressed")
+    alone = make(name, auxiliary=AuxiliaryConfig(), readout="compressed")
+    both = make(name, auxiliary=terms, readout="compressed")
     added = {f"{term}_loss" for term in ("future", "contrast", "reward", "inverse", "variance", "covariance")}
     sample = sequences(16)[:3]
     own = set(alone.losses(*sample))
@@ -210,13 +210,13 @@ def test_grounding_stands_beside_any_objective(name):
 
 def test_any_one_term_switches_grounding_on():
     terms = ["future", "contrast", "reward", "variance", "covariance", "inverse"]
-    assert not GroundingConfig().active
-    assert all(GroundingConfig(**{f"{term}_coef": 0.5}).active for term in terms)
+    assert not AuxiliaryConfig().active
+    assert all(AuxiliaryConfig(**{f"{term}_coef": 0.5}).active for term in terms)
 
 
 @pytest.mark.parametrize("name", MASKED)
 def test_a_head_that_nothing_trains_is_named(name):
-    changes = {"readout": "embedding", "grounding": GroundingConfig()}
+    changes = {"readout": "embedding", "auxiliary": AuxiliaryConfig()}
     with pytest.raises(ValueError, match="Nothing would train the head of encoder.readout=embedding: choose"):
         make(name, **changes)
     assert make(name, training_mode="finetune", **changes).feature_dim == 16
@@ -254,7 +254,7 @@ def test_a_clip_of_the_wrong_kind_is_named(name, wrong):
             encoder.losses(clips, torch.zeros(2, STEPS, 2), torch.zeros(2, STEPS))
 
 
-@pytest.mark.parametrize("name", [name for name in READS_PIXELS if name != "random"])
+@pytest.mark.parametrize("name", [name for name in READS_PIXELS if name != "untrained"])
 def test_actions_and_rewards_of_the_wrong_shape_are_named(name):
     encoder = make(name)
     frames, action, reward = sequences(2)[:3]

@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mindreel.encoders import CNNConfig, PixelsConfig, RandomConfig, StateConfig, VJEPAConfig, make_encoder
+from mindreel.encoders import CNNConfig, PixelsConfig, UntrainedConfig, StateConfig, VJEPAConfig, make_encoder
 from mindreel.encoders.backbone.masks import MaskConfig, distance_to_hidden, sample_masks, sample_tubes, show_only
 from mindreel.encoders.backbone.readout import EmbeddingReadout, make_readout
 from mindreel.encoders.backbone.vit import VideoTransformer, ViTConfig, gather_tokens, sincos_positions
 from mindreel.encoders.probes.regression import (
     ProbeConfig,
     effective_rank,
-    held_back,
+    validation_split,
     linear_probe,
     mlp_predictions,
     r2,
-    spread_out,
+    evenly_spaced,
 )
 
 VIT = ViTConfig(image_size=32, frames=4, tubelet=2, patch=8, dim=24, depth=1, heads=2)
@@ -246,7 +246,7 @@ def test_a_target_that_rarely_varies_does_not_spoil_the_others():
     """It is zero in all rows held back, where any guess would be infinitely wrong by R2."""
     x, test_x, weight = torch.randn(2000, 50), torch.randn(500, 50), torch.randn(50, 1)
     rare = torch.zeros(2000, 1)
-    rare[held_back(2000)[0][20:40]] = 1.0
+    rare[validation_split(2000)[0][20:40]] = 1.0
     y = torch.cat([x @ weight, rare], 1)
     test_y = torch.cat([test_x @ weight, (torch.arange(500) == 7).float()[:, None]], 1)
     assert linear_probe(ProbeConfig(), x, y, test_x, test_y)[0] > 0.99
@@ -254,8 +254,8 @@ def test_a_target_that_rarely_varies_does_not_spoil_the_others():
 
 def test_rows_spread_out_are_of_all_parts():
     rows = torch.arange(3000)[:, None]
-    assert spread_out(rows, 1000).flatten().tolist() == list(range(0, 3000, 3))
-    assert torch.equal(spread_out(rows[:999], 1000), rows[:999])
+    assert evenly_spaced(rows, 1000).flatten().tolist() == list(range(0, 3000, 3))
+    assert torch.equal(evenly_spaced(rows[:999], 1000), rows[:999])
 
 
 def test_effective_rank_of_known_matrices():
@@ -301,10 +301,10 @@ def test_identity_changes_with_whatever_the_features_depend_on():
 
 def test_encoders_are_made_from_their_configs():
     clip = torch.randint(256, (2, 4, 3, 32, 32), dtype=torch.uint8)
-    random = make_encoder(RandomConfig(**SMALL), 1, 5)
+    random = make_encoder(UntrainedConfig(**SMALL), 1, 5)
     assert random(clip).shape == (2, random.feature_dim) == (2, 16)
     with pytest.raises(ValueError, match="training_mode=refresh: expected one of frozen"):
-        make_encoder(RandomConfig(**SMALL, training_mode="refresh"), 1, 5)
+        make_encoder(UntrainedConfig(**SMALL, training_mode="refresh"), 1, 5)
     with pytest.raises(ValueError, match="training_mode=refersh: expected one of frozen, finetune, refresh, cotrain"):
         small_encoder(training_mode="refersh")
     cnn = make_encoder(CNNConfig(image_size=48, frames=2), 1, 5).eval()
@@ -365,7 +365,7 @@ def test_tokens_are_centred_and_scaled_once_fitted(name, raw):
     torch.testing.assert_close(
         features.std(0) / features.std(), raw(tokens).std(0) / (raw(tokens) - raw(tokens).mean(0)).std()
     )
-    torch.testing.assert_close(readout.watched(tokens), raw(tokens))  # a collapse is not scaled away
+    torch.testing.assert_close(readout.monitored_features(tokens), raw(tokens))  # a collapse is not scaled away
     readout.fit(tokens[:1].repeat(100, 1, 1))
     assert readout(tokens).abs().max() < 1000
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mindreel.encoders.backbone.masks import PUBLISHED_MASKS, MaskConfig, distance_to_hidden, sample_masks
 from mindreel.encoders.backbone.vit import ViTConfig, gather_tokens
-from mindreel.encoders.objectives.auxiliary import GroundingConfig
+from mindreel.encoders.objectives.auxiliary import AuxiliaryConfig
 from mindreel.encoders.objectives.vjepa import VJEPA, VJEPAConfig
 from mindreel.encoders.pretrainer import CollapseError, PretrainConfig, Pretrainer
 from mindreel.encoders.probes.regression import ProbeConfig, linear_probe
@@ -22,7 +22,7 @@ CONFIG = VJEPAConfig(
     embedding_dim=32,
     token_channels=8,
     predictor_dim=24,
-    grounding=GroundingConfig(
+    auxiliary=AuxiliaryConfig(
         future_coef=1.0, contrast_coef=1.0, reward_coef=1.0, future_components=8, change_components=4
     ),
 )
@@ -52,8 +52,8 @@ def data() -> tuple[torch.Tensor, ...]:
     return rollouts(600, seed=1)
 
 
-def encoder(data, grounding=(), **changes) -> VJEPA:
-    config = replace(CONFIG, grounding=replace(CONFIG.grounding, **dict(grounding)), **changes)
+def encoder(data, auxiliary=(), **changes) -> VJEPA:
+    config = replace(CONFIG, auxiliary=replace(CONFIG.auxiliary, **dict(auxiliary)), **changes)
     made = VJEPA(config, action_dim=1)
     made.fit(data[0][:, :2], data[2][:, 0])
     return made
@@ -71,8 +71,8 @@ TERMS = {
 
 
 def weighed(data, weights: dict[str, float]) -> VJEPA:
-    grounding = {name: weight for name, weight in weights.items() if name != "jepa_coef"}
-    return encoder(data, grounding, jepa_coef=weights["jepa_coef"])
+    auxiliary = {name: weight for name, weight in weights.items() if name != "jepa_coef"}
+    return encoder(data, auxiliary, jepa_coef=weights["jepa_coef"])
 
 
 def test_each_coefficient_weighs_its_term_and_zero_switches_it_off(data):
@@ -95,7 +95,7 @@ def test_each_coefficient_weighs_its_term_and_zero_switches_it_off(data):
 
 
 def test_variance_and_covariance_by_hand(data):
-    made = encoder(data, {"variance_coef": 2.0, "covariance_coef": 0.5}).grounding
+    made = encoder(data, {"variance_coef": 2.0, "covariance_coef": 0.5}).auxiliary
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.6], [-1.0, 0.6]]).repeat(1, 1)
     losses = made.collapse_losses(x)
     std = [(4 / 3 + 1e-4) ** 0.5, (0.36 / 3 + 1e-4) ** 0.5]
@@ -126,7 +126,7 @@ def test_the_teacher_is_a_moving_average_without_gradient(data):
 
 def test_components_are_white(data):
     made = encoder(data)
-    terms = made.grounding
+    terms = made.auxiliary
     before, now = (terms._pooled(made.normalise(data[0][:, t])) for t in (0, 1))
     for values, axes, count in ((now, terms.frame_components, 8), (now - before, terms.change_components, 4)):
         scores = values @ axes
@@ -136,7 +136,7 @@ def test_components_are_white(data):
 
 def test_the_options_of_the_papers_by_hand(data):
     """Hidden and visible tokens under two masks and at two levels, recomputed from the parts."""
-    changes = {"published_masks": True, "visible_coef": 0.3, "levels": 2, "jepa_share": 1.0, "jepa_coef": 2.0}
+    changes = {"published_masks": True, "visible_coef": 0.3, "levels": 2, "jepa_fraction": 1.0, "jepa_coef": 2.0}
     changes["random_shift"] = 0
     made = encoder(data, vit=replace(CONFIG.vit, depth=2, frames=2, tubelet=1), **changes)
     sample = [x[:8] for x in data[:3]]
