@@ -1,7 +1,7 @@
 """Probe what encoders know, on held-out episodes, with 95% intervals (bootstrap over episodes).
 
-    python scripts/probe.py encoder=vjepa,videomae,random,pixels task=cartpole-swingup,reacher-easy out=rows.json
-    python scripts/probe.py encoder=vjepa,random task=walker-walk probes=state,dynamics pretrain.steps=1000
+    python scripts/probe.py encoder=vjepa,videomae,untrained,pixels task=cartpole-swingup,reacher-easy out=rows.json
+    python scripts/probe.py encoder=vjepa,untrained task=walker-walk probes=state,dynamics pretrain.steps=1000
     python scripts/probe.py encoder=vjepa encoder.jepa_coef=0,1 task=walker-walk seed=1,2,3
 
 These make rollouts of each task, pretrain each encoder on them for equally many steps and batches (with

@@ -11,7 +11,7 @@ each frame by itself, repeated until it fills a clip. A model of pictures always
 frame later than the newest takes part, though within a clip all of these models look both ways.
 
 The objective that a model was published with stays behind. To be trained on rollouts (training_mode=refresh, cotrain)
-it gets the terms of grounding.py instead: a new head reads its tokens, and predicts coming frames and rewards.
+it gets auxiliary losses instead: a new head reads its tokens, and predicts coming frames and rewards.
 """
 
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from mindreel.encoders.backbone.readout import EmbeddingReadout, fit_readout, make_readout
 from mindreel.encoders.encoder import Encoder, check_frames, check_sequences, check_training_mode
-from mindreel.encoders.objectives.auxiliary import Grounding, GroundingConfig
+from mindreel.encoders.objectives.auxiliary import AuxiliaryConfig, AuxiliaryLosses
 from mindreel.encoders.public.hub import TORCH_FILES, HubModel, download, load_hub, on_hub
 from mindreel.encoders.public.state_dicts import InputFacts, PublishedViT, load_published
 
@@ -32,7 +32,7 @@ MEAN_FRAME_FILE = "mean_frame.safetensors"
 """Beside an export of ours: `mean_frame` (3, H, W) and `pixel_std` () of its rollouts, of 255."""
 WEIGHT_FILES = (".safetensors", *TORCH_FILES)
 READOUTS = ("compressed", "pooled", "tokens")
-_GROUNDED_SIZE = 64
+_PREDICTED_SIZE = 64
 """Height and width of the frames that are foretold, in pixels, whatever size the model reads."""
 
 
@@ -57,10 +57,10 @@ class PretrainedConfig:
     places: int = 8
     """Places, in height and in width, that tokens are averaged to before the readout; 0 for all that there are."""
     training_mode: str = "frozen"
-    """frozen, finetune (by the agent), refresh (by terms of grounding, on the agent's rollouts) or cotrain (both)."""
+    """frozen, finetune (by the agent), refresh (by terms of auxiliary, on the agent's rollouts) or cotrain (both)."""
     token_channels: int = 16
     """Channels that each token is squeezed to before the embedding reads all of them."""
-    grounding: GroundingConfig = field(default_factory=lambda: GroundingConfig(future_coef=1.0, reward_coef=1.0))
+    auxiliary: AuxiliaryConfig = field(default_factory=lambda: AuxiliaryConfig(future_coef=1.0, reward_coef=1.0))
     """Terms on the clip's embedding that refresh and cotrain train it with."""
 
     def __post_init__(self):
@@ -71,21 +71,21 @@ class PretrainedConfig:
         if self.readout not in READOUTS:
             raise ValueError(f"encoder.readout={self.readout}: expected one of {', '.join(READOUTS)}.")
         check_training_mode(self.training_mode, ("frozen", "finetune", "refresh", "cotrain"))
-        if self.grounded:
-            self._check_grounding()
+        if self.has_objective:
+            self._check_auxiliary()
 
     @property
-    def grounded(self) -> bool:
+    def has_objective(self) -> bool:
         """Whether it is trained on rollouts by terms of its own, and not by the agent alone."""
         return self.training_mode in ("refresh", "cotrain")
 
-    def _check_grounding(self) -> None:
-        named, grounding = f"encoder.training_mode={self.training_mode}", self.grounding
-        if grounding.contrast_coef:
-            raise ValueError("encoder.grounding.contrast_coef: a public checkpoint has no teacher to compare with.")
-        if not grounding.active:
-            raise ValueError(f"{named} needs a term of encoder.grounding to train a public checkpoint with.")
-        if grounding.future_coef and self.frames < 2:
+    def _check_auxiliary(self) -> None:
+        named, auxiliary = f"encoder.training_mode={self.training_mode}", self.auxiliary
+        if auxiliary.contrast_coef:
+            raise ValueError("encoder.auxiliary.contrast_coef: a public checkpoint has no teacher to compare with.")
+        if not auxiliary.active:
+            raise ValueError(f"{named} needs a term of encoder.auxiliary to train a public checkpoint with.")
+        if auxiliary.future_coef and self.frames < 2:
             raise ValueError(f"{named} weighs changes between frames: encoder.frames must be 2 or more.")
         if min(self.width, self.token_channels) < 1:
             raise ValueError(f"{named} needs encoder.width and token_channels of 1 or more.")
@@ -124,16 +124,16 @@ class Pretrained(Encoder):
         self.token_grid = self._try_out()
         times, side, _ = self.token_grid
         if not self.alone:
-            self.still_times = times - -(-self.clip_frames // self.facts.tubelet)
+            self.padding_times = times - -(-self.clip_frames // self.facts.tubelet)
         self.side = min(side, config.places or side)
         num_tokens = times * self.side * self.side
         self.readout = make_readout(config.readout, num_tokens, self.dim, config.width, 0)
         self.feature_dim = self.readout.feature_dim
-        self.has_objective, self.head, self.grounding = config.grounded, None, None
-        if config.grounded:
+        self.has_objective, self.head, self.auxiliary = config.has_objective, None, None
+        if config.has_objective:
             self.head = EmbeddingReadout(num_tokens, self.dim, config.width, config.token_channels)
-            self.grounding = Grounding(config.grounding, config.width, action_dim, _GROUNDED_SIZE)
-            self.register_buffer("mean_frame", torch.full((3, _GROUNDED_SIZE, _GROUNDED_SIZE), 127.5))
+            self.auxiliary = AuxiliaryLosses(config.auxiliary, config.width, action_dim, _PREDICTED_SIZE)
+            self.register_buffer("mean_frame", torch.full((3, _PREDICTED_SIZE, _PREDICTED_SIZE), 127.5))
 
     def extra_repr(self) -> str:
         return f"alone={self.alone}, image_size={self.image_size}, side={self.side}, {self.facts}"
@@ -163,9 +163,9 @@ class Pretrained(Encoder):
         still = clips[:, :1].expand(-1, wanted - clips.shape[1], -1, -1, -1)
         return torch.cat([still, clips], 1)
 
-    def watched(self, observation: Tensor) -> Tensor:
+    def monitored_features(self, observation: Tensor) -> Tensor:
         """What shows a collapse, (B, n): of the averaged tokens, which the readout was fitted to at an earlier step."""
-        return self.readout.watched(self._averaged(observation))
+        return self.readout.monitored_features(self._averaged(observation))
 
     def fit(self, frames: Tensor, reward: Tensor) -> None:
         """Sets the targets of the terms: what they foretell of frames, uint8 (N, 2, 3, H, W), and of rewards (N,)."""
@@ -173,24 +173,24 @@ class Pretrained(Encoder):
 
     def fit_targets(self, frames: Tensor, reward: Tensor) -> None:
         """The same; no feature depends on them."""
-        if self.grounding is not None:
+        if self.auxiliary is not None:
             self.mean_frame.copy_(_small(frames[:, 1:]).mean((0, 1)))
-            self.grounding.fit(_small(frames) - self.mean_frame, reward)
+            self.auxiliary.fit(_small(frames) - self.mean_frame, reward)
 
     def losses(
         self, frames: Tensor, action: Tensor, reward: Tensor, behaviour: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The terms of grounding, as in `Encoder.losses`."""
-        assert self.head is not None and self.grounding is not None
+        """The terms of auxiliary, as in `Encoder.losses`."""
+        assert self.head is not None and self.auxiliary is not None
         check_sequences(frames, action, reward, self.action_dim)
         steps, clip_frames = action.shape[1], self.clip_frames
         check_frames(frames, clip_frames + steps, *frames.shape[-2:])
         embedding = self.head.embedding(self._averaged(frames[:, :clip_frames]))
         after = None
-        if self.config.grounding.inverse_coef:
+        if self.config.auxiliary.inverse_coef:
             after = self.head.embedding(self._averaged(frames[:, steps:]))
         seen = _small(frames[:, max(0, clip_frames - 2) :])  # the frame before the newest, and all from there
-        return self.grounding(embedding, seen - self.mean_frame, action, reward, after=after)
+        return self.auxiliary(embedding, seen - self.mean_frame, action, reward, after=after)
 
     def fit_readout(self, clips: Tensor) -> None:
         """Fits the readout to the tokens of clips, uint8 (N, F, 3, H, W)."""
@@ -229,7 +229,7 @@ class Pretrained(Encoder):
 
 def _small(frames: Tensor) -> Tensor:
     """uint8 frames (B, T, 3, H, W) to float of the size in which they are foretold."""
-    x, size = frames.flatten(0, 1).float(), (_GROUNDED_SIZE, _GROUNDED_SIZE)
+    x, size = frames.flatten(0, 1).float(), (_PREDICTED_SIZE, _PREDICTED_SIZE)
     if x.shape[-2:] != size:
         x = F.interpolate(x, size, mode="bilinear", antialias=True)
     return x.unflatten(0, frames.shape[:2])

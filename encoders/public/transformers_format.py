@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mindreel.encoders.backbone.predictor import Predictor
+from mindreel.encoders.backbone.predictor import TokenPredictor
 from mindreel.encoders.backbone.vit import ViTConfig
 from mindreel.encoders.objectives.video_encoder import VideoEncoder
 from mindreel.encoders.objectives.vjepa import VJEPA, VJEPAConfig
@@ -205,15 +205,15 @@ def push_to_hub(folder: Path | str, name: str) -> str:
         raise ValueError(f"{name} was not uploaded ({reason}): the export itself is whole, in {folder}.") from None
 
 
-def _predictor(encoder: VideoEncoder) -> Predictor | None:
+def _predictor(encoder: VideoEncoder) -> TokenPredictor | None:
     """The encoder's predictor of hidden tokens, if it has one that a VJEPA2Model can express."""
     predictor, dim = getattr(encoder, "predictor", None), encoder.config.vit.dim
-    if isinstance(predictor, Predictor) and predictor.embed.in_features == predictor.out.out_features == dim:
+    if isinstance(predictor, TokenPredictor) and predictor.embed.in_features == predictor.out.out_features == dim:
         return predictor
     return None
 
 
-def _tensors(encoder: VideoEncoder, predictor: Predictor | None) -> dict[str, Tensor]:
+def _tensors(encoder: VideoEncoder, predictor: TokenPredictor | None) -> dict[str, Tensor]:
     """Our tensors under the names, and in the shapes, that VJEPA2Model has for them; they share our memory."""
     vit, stem = encoder.vit, encoder.vit.stem.net
     assert isinstance(stem, nn.Conv2d)

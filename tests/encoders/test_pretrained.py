@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from mindreel.encoders import make_encoder
 from mindreel.encoders.backbone.vit import ViTConfig
-from mindreel.encoders.objectives.auxiliary import GroundingConfig
+from mindreel.encoders.objectives.auxiliary import AuxiliaryConfig
 from mindreel.encoders.objectives.internvideo2 import InternVideo2Config
 from mindreel.encoders.pretrainer import PretrainConfig, Pretrainer
 from mindreel.encoders.public.public_encoder import Pretrained, PretrainedConfig
@@ -114,15 +114,15 @@ def test_videomae_fills_its_clip_with_the_oldest_frame(folders, clips):
 def test_what_fills_a_clip_up_teaches_nothing(folders):
     """A VideoMAE of eight frames is shown two: three of its four times are of repeats of the first one."""
     teacher = encoder(folders["videomae"], frames=2)
-    assert (teacher.token_grid[0], teacher.still_times) == (4, 3)
-    assert encoder(folders["videomae"], frames=3).still_times == 2  # one tubelet shows it and its repeat
-    assert encoder(folders["videomae"], frames=2, clip="single").still_times == 0
-    assert encoder(folders["vjepa2"], frames=3).still_times == 0
+    assert (teacher.token_grid[0], teacher.padding_times) == (4, 3)
+    assert encoder(folders["videomae"], frames=3).padding_times == 2  # one tubelet shows it and its repeat
+    assert encoder(folders["videomae"], frames=2, clip="single").padding_times == 0
+    assert encoder(folders["vjepa2"], frames=3).padding_times == 0
     student = make_encoder(InternVideo2Config(teacher="x", vit=ViTConfig(image_size=32, frames=2, tubelet=2)), 1, 0)
-    student.teach_with(teacher)
+    student.set_teacher(teacher)
     clip = torch.randn(1, 2, 3, 32, 32)
     shown = teacher.tokens(((clip * student.pixel_std + student.mean_frame).round().clamp(0, 255)).byte())[:, -16:]
-    turn = student._taught_by[1]
+    turn = student._external_teacher[1]
     expected = torch.nn.functional.layer_norm(shown, shown.shape[-1:]) @ turn
     torch.testing.assert_close(student._targets(clip), expected)
 
@@ -308,8 +308,8 @@ def pushed(count: int) -> tuple[torch.Tensor, ...]:
 
 @pytest.mark.parametrize("name", ["dinov2", "vjepa2"])  # one of pictures, one of video
 def test_rollouts_teach_a_checkpoint_what_comes(folders, name):
-    terms = GroundingConfig(1.0, future_components=3, change_components=2, reward_coef=1.0, inverse_coef=1.0)
-    fields = {"training_mode": "refresh", "places": 4, "width": 64, "grounding": terms}
+    terms = AuxiliaryConfig(1.0, future_components=3, change_components=2, reward_coef=1.0, inverse_coef=1.0)
+    fields = {"training_mode": "refresh", "places": 4, "width": 64, "auxiliary": terms}
     made = Pretrained(PretrainedConfig(source=str(folders[name]), **fields), action_dim=1)
     for parameter in made.model.parameters():
         parameter.data.mul_(0.3)  # its weights are those of no trained model
@@ -342,12 +342,12 @@ def test_rollouts_teach_a_checkpoint_what_comes(folders, name):
 
 
 def test_terms_that_cannot_train_a_checkpoint(folders):
-    for grounding, said in (
-        (GroundingConfig(), "needs a term of encoder.grounding"),
-        (GroundingConfig(contrast_coef=1.0), "has no teacher"),
+    for auxiliary, said in (
+        (AuxiliaryConfig(), "needs a term of encoder.auxiliary"),
+        (AuxiliaryConfig(contrast_coef=1.0), "has no teacher"),
     ):
         with pytest.raises(ValueError, match=said):
-            encoder(folders["dinov2"], training_mode="refresh", grounding=grounding)
+            encoder(folders["dinov2"], training_mode="refresh", auxiliary=auxiliary)
     with pytest.raises(ValueError, match="encoder.frames must be 2 or more"):
         encoder(folders["dinov2"], training_mode="cotrain", frames=1)
     with pytest.raises(ValueError, match="expected one of frozen, finetune, refresh, cotrain"):
