@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {"agents", "encoders", "envs", "viz", "world_model"}
 MAY_IMPORT = {"agents": {"world_model"}}
 """What a package may import of the others; nothing where it is not named."""
-LEAVES = {path.stem for path in (ROOT / "mindreel").glob("*.py")} & {"devices", "extras", "files", "names"}
+LEAVES = {path.stem for path in (ROOT / "mindreel").glob("*.py")} & {"devices", "extras", "files", "names", "torch_files", "video_input"}
 """Modules of `mindreel` that anyone may import, since they import nothing of ours."""
 
 

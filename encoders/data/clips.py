@@ -11,14 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mindreel.encoders.data import hdf5, recordings
+from mindreel.encoders.data import hdf5
 from mindreel.encoders.data.lerobot import read_lerobot
-from mindreel.encoders.data.recordings import Corpus, Recording, UnreadableError
+from mindreel.encoders.data.recordings import Recording, RecordingSet, UnreadableError, read_videos
+from mindreel.video_input import SUFFIXES
 
 _STRETCH = 256
 """Clips in the stretch of a recording that is decoded at once."""
 _AHEAD = 4
 """Stretches that are decoded before their turn."""
+_VIDEOS = tuple(suffix for suffix in SUFFIXES if suffix != ".gif")
+"""Endings of videos; animated pictures are seldom meant."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Clips:
 
     Args:
         config: camera and cache.
-        corpus: the recordings.
+        found: the recordings.
         clip_frames: frames F of a clip.
         steps: steps K after it.
         side: height and width that frames are brought to, in pixels.
@@ -66,15 +69,15 @@ class Clips:
     def __init__(
         self,
         config: ClipConfig,
-        corpus: Corpus,
+        found: RecordingSet,
         clip_frames: int,
         steps: int,
         side: int,
         device: torch.device | str = "cpu",
     ):
         self.clip_frames, self.steps, self.side, self.device = clip_frames, steps, side, torch.device(device)
-        self.sentences, self.skipped = corpus.sentences, dict(corpus.skipped)
-        usable = self._usable(corpus.recordings)
+        self.sentences, self.skipped = found.sentences, dict(found.skipped)
+        usable = self._usable(found.recordings)
         usable, dims = self._alike(usable, "actions", lambda one: 0 if one.action is None else one.action.shape[1])
         usable, rewards = self._alike(usable, "rewards", lambda one: int(one.reward is not None))
         self.recordings = len(usable)
@@ -249,8 +252,8 @@ def _parts(count: int, size: int = 256) -> list[int]:
     return [min(size, count - done) for done in range(0, count, size)]
 
 
-def find_recordings(path: Path, camera: str = "") -> Corpus:
-    """What a video, an HDF5 file, a LeRobot data set, or a folder of videos or of HDF5 files holds.
+def find_recordings(path: Path, camera: str = "") -> RecordingSet:
+    """The recordings of a video, an HDF5 file, a LeRobot data set, or a folder of videos or of HDF5 files.
 
     Args:
         path: the file or folder; folders are searched to every depth.
@@ -265,16 +268,16 @@ def find_recordings(path: Path, camera: str = "") -> Corpus:
     if (path / "meta" / "info.json").is_file():
         return read_lerobot(path, camera)
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    kinds = hdf5.SUFFIXES, recordings.SUFFIXES
+    kinds = hdf5.SUFFIXES, _VIDEOS
     arrays, videos = ([file for file in files if file.suffix.lower() in suffixes] for suffixes in kinds)
     if arrays:
-        corpus = hdf5.read_hdf5(arrays, camera)
+        found = hdf5.read_hdf5(arrays, camera)
         # They often show the same episodes once more, and without actions.
-        corpus.skipped |= {str(video): "a video beside HDF5 files: give it alone to learn from it" for video in videos}
-        return corpus
+        found.skipped |= {str(video): "a video beside HDF5 files: give it alone to learn from it" for video in videos}
+        return found
     if videos:
-        return recordings.read_videos(videos, camera)
-    known = ", ".join((*hdf5.SUFFIXES, *recordings.SUFFIXES))
+        return read_videos(videos)
+    known = ", ".join((*hdf5.SUFFIXES, *_VIDEOS))
     raise ValueError(
         f"data={path} holds no recordings: expected a run, a LeRobot data set (meta/info.json), or files that end in "
         f"one of {known}."

@@ -1,4 +1,7 @@
-"""Recordings in HDF5 files, as robomimic, D4RL and V-D4RL store them."""
+"""Recordings in HDF5 files, in the layouts of robomimic, ManiSkill, Minari, D4RL, V-D4RL and stable-worldmodel.
+
+A file holds either one group an episode, or arrays of all episodes one after another with fields that mark them.
+"""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -9,148 +12,252 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mindreel.encoders.data.episodes import episode_bounds, kind_of, words
 from mindreel.encoders.data.recordings import (
     DAMAGE,
-    Corpus,
     Recording,
+    RecordingSet,
     UnreadableError,
     choose_camera,
-    optional,
     reason,
     resize,
 )
+from mindreel.extras import need
+from mindreel.video_input import MAX_PIXELS
 
 SUFFIXES = (".h5", ".hdf5")
 _ACTION, _REWARD = ("actions", "action"), ("rewards", "reward")
-_ENDED = ("terminals", "timeouts", "dones", "done", "terminated", "truncated")
-"""Flags of an episode's last frame."""
+_EPISODE_GROUPS = {"ep", "episode", "traj", "trajectory", "demo", "demonstration", "rollout", "seq", "sequence", "run"}
+_EPISODE_GROUPS |= {"clip", "video", "recording", "sample", "trial", "session", "ep"}
+_OBSERVATIONS = {"ob", "obs", "observation", "image", "img", "picture", "pixel", "rgb", "camera", "cam", "view", "next"}
+
+_MOST_FRAMES = 10_000_000  # of a file
+_LARGEST_CHUNK, _LARGEST_COLUMN, _BLOCK = 512e6, 1e9, 64e6  # bytes
+_COMPRESSION = 1100  # gzip makes 1032 bytes of one at most
 
 
-def read_hdf5(files: Sequence[Path], camera: str) -> Corpus:
+def read_hdf5(files: Sequence[Path], camera: str) -> RecordingSet:
     """Every episode of these files; what does not open, or holds no pictures of that camera, is skipped."""
-    h5py = optional("h5py")
-    corpus = Corpus()
+    h5py = need("h5py", "data", "An HDF5 file")
+    found = RecordingSet()
     for file in files:
         try:
             with h5py.File(file) as opened:
-                for name in _group_names(h5py, opened):
-                    _read_group(h5py, file, opened, name, camera, corpus)
+                parts = _Finder(h5py).parts(opened)
+                for group, episode in parts:
+                    try:
+                        found.recordings += list(_episodes(h5py, file, group, episode, len(parts) == 1, camera))
+                    except DAMAGE as error:
+                        found.skipped[f"{file}{group.name.rstrip('/')}"] = reason(error)
         except DAMAGE as error:
-            corpus.skipped[str(file)] = reason(error)
-    return corpus
+            found.skipped[str(file)] = reason(error)
+    return found
 
 
-def _group_names(h5py: ModuleType, opened) -> list[str]:
-    """robomimic's groups data/demo_N, or else the one group that the arrays are in."""
-    data = opened.get("data")
-    if not isinstance(data, h5py.Group):
-        return [""]
-    inner = [name for name in sorted(data, key=_natural) if not isinstance(data.get(name), h5py.Dataset)]
-    if any(isinstance(data.get(name), h5py.Dataset) for name in (*_ACTION, *_REWARD, *_ENDED)):
-        inner = []  # such as its pictures in data/obs
-    return [f"/data/{name}" for name in inner] or ["/data"]
+# ---- which groups hold what ----
 
 
-def _read_group(h5py: ModuleType, file: Path, opened, name: str, camera: str, corpus: Corpus) -> None:
-    """Adds a group's episodes to the corpus: all of them, or none and why."""
-    try:
-        corpus.recordings += list(_episodes(h5py, file, opened[name or "/"], camera))
-    except DAMAGE as error:
-        corpus.skipped[f"{file}{name}"] = reason(error)
+class _Finder:
+    """Finds the groups whose arrays belong together."""
+
+    def __init__(self, h5py: ModuleType):
+        self._h5py = h5py
+        self._seen: set[int] = set()  # hard links may lead in a circle
+
+    def parts(self, group) -> list[tuple]:
+        """Groups that hold arrays of frames, and whether each is one episode.
+
+        Raises:
+            UnreadableError: groups hold pictures and do not say whether they are cameras or episodes.
+        """
+        address = self._h5py.h5o.get_info(group.id).addr
+        if address in self._seen:
+            return []
+        self._seen.add(address)
+        arrays, groups = members(self._h5py, group)
+        holding = [name for name, one in groups.items() if _picture_names(self._h5py, one)]
+        numbered = [name for name in groups if _is_episode(name)]
+        own = any(_picture(item) for item in arrays.values()) or _has_columns(arrays)
+        episodes = [name for name in holding if name in numbered]
+        if own or not holding or not episodes and all(set(words(name)) & _OBSERVATIONS for name in holding):
+            if own and episodes and any(_has_columns(members(self._h5py, groups[name])[0]) for name in episodes):
+                raise UnreadableError(f"it holds arrays of frames in {group.name}, and in {episodes[0]} others of them")
+            return [(group, False)]
+        if episodes:
+            return [(groups[name], True) for name in sorted(numbered, key=_natural)]
+        if len(holding) > 1 and not all(_has_columns(members(self._h5py, groups[name])[0]) for name in holding):
+            raise UnreadableError(
+                f"its groups {', '.join(holding[:5])} hold pictures and are cameras or episodes: expected episodes "
+                "as episode_0, episode_1, ..., or all arrays in one group"
+            )
+        return [part for name in sorted(holding, key=_natural) for part in self.parts(groups[name])]
 
 
-def _episodes(h5py: ModuleType, file: Path, group, camera: str) -> Iterator[Recording]:
-    """One of robomimic's groups data/demo_N, an episode, or one long array that flags cut into episodes."""
-    pictures = group[choose_camera(camera, _picture_names(h5py, group), file)]
-    if len(pictures) == 0:
-        raise UnreadableError(f"its {pictures.name} holds no frames")
-    action, reward = (_array(group, names) for names in (_ACTION, _REWARD))
-    if reward is not None and reward.size != len(reward):
-        raise UnreadableError(f"its rewards are {reward.shape}: expected one for each frame, (T,) or (T, 1)")
-    if "step_type" in group:  # as dm_env counts: the action and the reward that led to a frame
-        action, reward = (None if x is None else np.concatenate([x[1:], x[:1]]) for x in (action, reward))
-    action = None if action is None else action.reshape(len(action), -1)
-    reward = None if reward is None else reward.reshape(-1)
-    for first, last in _bounds(group, len(pictures)):
-        yield Recording(
-            f"{file}{group.name.rstrip('/')}[{first}:{last}]",
-            last - first,
-            _hdf5_reader(h5py, file, pictures.name, first),
-            None if action is None else action[first : last - 1],
-            None if reward is None else reward[first : last - 1],
-        )
+def members(h5py: ModuleType, group) -> tuple[dict, dict]:
+    """Name -> array and name -> group of what lies in a group itself.
+
+    Raises:
+        UnreadableError: something in it lies in another file.
+    """
+    arrays, groups = {}, {}
+    for name in group:
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            raise UnreadableError(f"its {name} is a link into another file: copy it into this one")
+        if isinstance(link, h5py.HardLink):
+            item = group[name]
+            (groups if isinstance(item, h5py.Group) else arrays)[name] = item
+    return {name: item for name, item in arrays.items() if isinstance(item, h5py.Dataset)}, groups
 
 
-def _hdf5_reader(h5py: ModuleType, file: Path, name: str, offset: int) -> Callable[[int, int, int], Tensor]:
-    def read(first: int, last: int, side: int) -> Tensor:
-        try:
-            with h5py.File(file) as opened:
-                pictures = torch.from_numpy(opened[name][offset + first : offset + last])
-        except DAMAGE as error:
-            raise UnreadableError(reason(error)) from error
-        channels_last = pictures.shape[-1] == 3
-        return resize(pictures.permute(0, 3, 1, 2) if channels_last else pictures, side)
+def _has_columns(arrays: dict) -> bool:
+    """Whether these arrays tell what was done between frames."""
+    return any(name in arrays for name in (*_ACTION, *_REWARD)) or any(kind_of(name) == "last" for name in arrays)
 
-    return read
+
+def _is_episode(name: str) -> bool:
+    """Whether a group of that name is one of numbered episodes."""
+    numbered = re.fullmatch(r"(.*?)[_\-. ]*\d+", name)
+    return numbered is not None and set(words(numbered[1])) <= _EPISODE_GROUPS
+
+
+def _picture(item) -> bool:
+    """Whether an array may be pictures."""
+    return item.ndim == 4 and item.dtype == np.uint8 and 3 in (item.shape[-1], item.shape[1])
 
 
 def _picture_names(h5py: ModuleType, group) -> list[str]:
-    """Names of the arrays that may be pictures, at least one."""
+    """Names of the arrays in a group, to every depth, that may be pictures."""
     names: list[str] = []
-    others = []
 
     def visit(name: str, item) -> None:
-        seen = isinstance(item, h5py.Dataset) and item.dtype == np.uint8 and item.ndim == 4
-        if seen and 3 in (item.shape[-1], item.shape[1]) and not name.startswith("next"):
+        if isinstance(item, h5py.Dataset) and _picture(item) and not name.startswith("next"):
             names.append(name)
-        elif isinstance(item, h5py.Dataset):
-            others.append(item)
 
     group.visititems(visit)
-    if not names:
-        others.sort(key=lambda item: -item.ndim)  # those with the most axes may be meant as pictures
-        found = ", ".join(f"{item.name} {item.dtype} {item.shape}" for item in others[:3]) or "no array"
-        raise UnreadableError(
-            "it holds no pictures: expected an array uint8 (T, H, W, 3) or (T, 3, H, W), found "
-            f"{found}{' and more' if len(others) > 3 else ''}"
-        )
     return names
-
-
-def _array(group, names: Sequence[str]) -> np.ndarray | None:
-    found = next((name for name in names if hasattr(group.get(name), "shape")), None)
-    if found is None:
-        return None
-    if not group[found].shape:
-        raise UnreadableError(f"its array {found} is a single value: expected one row for each frame")
-    return np.asarray(group[found], np.float32)
-
-
-def _bounds(group, length: int) -> list[tuple[int, int]]:
-    """First row of each episode and the one after its last, from whichever flags there are."""
-    if re.fullmatch(r"/data/demo_\d+", group.name):
-        return [(0, length)]  # robomimic's flags say at which frames the task is solved
-    ended = np.zeros(length, bool)
-    for name in _ENDED:
-        if name in group:
-            ended |= _flags(group, name, length).astype(bool)
-    if "step_type" in group:
-        ended |= _flags(group, "step_type", length) == 2
-    ends = group.get("episode_ends", group.file.get("meta/episode_ends"))
-    if ends is not None:  # counts of rows, as diffusion policies store them
-        ended[np.asarray(ends, np.int64) - 1] = True
-    cuts = [0, *(np.flatnonzero(ended) + 1).tolist(), length]
-    return [(first, last) for first, last in zip(cuts, cuts[1:], strict=False) if last > first]
-
-
-def _flags(group, name: str, length: int) -> np.ndarray:
-    """One value for each frame, (length,)."""
-    flags = np.asarray(group[name])
-    if flags.shape not in ((length,), (length, 1)):
-        raise UnreadableError(f"its array {name} is {flags.shape}: expected ({length},), one flag for each frame")
-    return flags.reshape(-1)
 
 
 def _natural(name: str) -> tuple[int, str]:
     number = re.search(r"\d+$", name)
     return (int(number[0]) if number else -1, name)
+
+
+# ---- episodes ----
+
+
+def _episodes(h5py: ModuleType, file: Path, group, episode: bool, only: bool, camera: str) -> Iterator[Recording]:
+    """The episodes of a group: one, or those that its fields mark; `only` if the file has no other groups of arrays."""
+    names = _picture_names(h5py, group)
+    if not names:
+        raise UnreadableError(_no_pictures(h5py, group))
+    pictures = group[choose_camera(camera, names, file)]
+    length = len(pictures)
+    if length == 0:
+        raise UnreadableError(f"its {pictures.name} holds no frames")
+    _check_stored(pictures)
+    if length > _MOST_FRAMES or np.prod(pictures.shape[1:], dtype=float) > 3 * MAX_PIXELS:
+        raise UnreadableError(f"its {pictures.name} is too large: {pictures.shape}")
+    bounds = [(0, length)] if episode else episode_bounds(_marks(h5py, group, length, only), length)
+    arrays, _ = members(h5py, group)
+    action, reward = (_column(arrays, names, length, len(bounds)) for names in (_ACTION, _REWARD))
+    if reward is not None and reward.shape[1] != 1:
+        raise UnreadableError(f"its rewards are {reward.shape}: expected one for each frame, (T,) or (T, 1)")
+    if "step_type" in arrays:  # as dm_env counts: the action and the reward that led to a frame
+        action, reward = (None if x is None else np.concatenate([x[1:], x[:1]]) for x in (action, reward))
+    for first, last in bounds:
+        yield Recording(
+            f"{file}{group.name.rstrip('/')}[{first}:{last}]",
+            last - first,
+            _reader(h5py, file, pictures.name, first),
+            None if action is None else action[first : last - 1],
+            None if reward is None else reward[first : last - 1, 0],
+        )
+
+
+def _no_pictures(h5py: ModuleType, group) -> str:
+    others = []
+    group.visititems(lambda _, item: others.append(item) if isinstance(item, h5py.Dataset) else None)
+    others.sort(key=lambda item: -item.ndim)  # those with the most axes may be meant as pictures
+    found = ", ".join(f"{item.name} {item.dtype} {item.shape}" for item in others[:3]) or "no array"
+    more = " and more" if len(others) > 3 else ""
+    return f"it holds no pictures: expected an array uint8 (T, H, W, 3) or (T, 3, H, W), found {found}{more}"
+
+
+def _marks(h5py: ModuleType, group, length: int, only: bool) -> dict[str, np.ndarray]:
+    """Fields that may mark episodes: of a group, and of the whole file where it is the only one in it."""
+    marks: dict[str, np.ndarray] = {}
+    inner = group.name.strip("/") + "/"  # not once more by its name in the file
+
+    def visit(name: str, item) -> None:
+        numbers = isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf"
+        if numbers and kind_of(name) and not name.startswith(("next_", inner)):
+            if item.size not in item.shape + (1,):
+                if kind_of(name) in ("last", "first", "step_type") and "/" not in name:
+                    raise UnreadableError(
+                        f"its array {name} is {item.shape}: expected ({length},), one flag for each frame"
+                    )
+                return
+            _check_stored(item)
+            if item.nbytes > _LARGEST_COLUMN:
+                raise UnreadableError(f"its array {name} is too large: {item.shape}")
+            marks[name] = np.asarray(item)
+
+    for place in [group] + [group.file] * (only and group.name != "/"):
+        members(h5py, place)  # nothing in it may lie elsewhere
+        place.visititems(visit)
+        for name in place.attrs:
+            value = np.asarray(place.attrs[name])
+            if value.dtype.kind in "biuf" and value.ndim <= 1 and kind_of(name):
+                marks.setdefault(name, value)
+    return marks
+
+
+def _column(arrays: dict, names: Sequence[str], length: int, episodes: int) -> np.ndarray | None:
+    """Actions or rewards as float32 (T, n): one row for each frame or, in a single episode, for each step."""
+    found = next((name for name in names if name in arrays), None)
+    if found is None:
+        return None
+    item = arrays[found]
+    if not item.shape:
+        raise UnreadableError(f"its array {found} is a single value: expected one row for each frame")
+    if item.dtype.kind not in "biuf":
+        raise UnreadableError(f"its array {found} is {item.dtype}: expected numbers")
+    _check_stored(item)
+    if item.nbytes > _LARGEST_COLUMN:
+        raise UnreadableError(f"its array {found} is too large: {item.shape}")
+    if len(item) != length and not (episodes == 1 and len(item) == length - 1):
+        raise UnreadableError(
+            f"its array {found} has {len(item)} rows beside {length} frames in {episodes} episodes: expected one for "
+            "each frame or, in a single episode, for each step between frames"
+        )
+    return np.asarray(item).astype(np.float32).reshape(len(item), -1)
+
+
+def _check_stored(item) -> None:
+    """Raises UnreadableError unless an array lies in its own file, in such size as it says."""
+    if item.is_virtual or item.external:
+        raise UnreadableError(f"its {item.name} lies in other files: copy it into this one, as h5repack does")
+    stored = item.id.get_storage_size()
+    if item.nbytes > _COMPRESSION * stored + 4096:
+        raise UnreadableError(f"its {item.name} is {item.shape}, and only {stored} bytes of it are stored")
+    if item.chunks and np.prod(item.chunks, dtype=float) * item.dtype.itemsize > _LARGEST_CHUNK:
+        raise UnreadableError(f"its {item.name} is stored in chunks too large to read: {item.chunks}")
+
+
+def _reader(h5py: ModuleType, file: Path, name: str, offset: int) -> Callable[[int, int, int], Tensor]:
+    def read(first: int, last: int, side: int) -> Tensor:
+        parts = []
+        try:
+            with h5py.File(file) as opened:
+                pictures = opened[name]
+                block = max(1, int(_BLOCK / np.prod(pictures.shape[1:], dtype=float)))
+                for start in range(offset + first, offset + last, block):
+                    rows = torch.from_numpy(pictures[start : min(start + block, offset + last)])
+                    rows = rows.permute(0, 3, 1, 2) if rows.shape[-1] == 3 else rows
+                    parts.append(resize(rows, side))
+        except DAMAGE as error:
+            raise UnreadableError(reason(error)) from error
+        return torch.cat(parts)
+
+    return read

@@ -1,44 +1,47 @@
 """Recordings in LeRobot data sets, versions 2 and 3 of their layout (huggingface.co/docs/lerobot)."""
 
 import io
-import json
-import math
-from collections.abc import Callable
+import struct
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from mindreel.encoders.data.lerobot_metadata import (
+    Description,
+    check_inside,
+    check_size,
+    describe,
+    is_template,
+    open_table,
+    read_places,
+    read_table,
+    read_tasks,
+)
 from mindreel.encoders.data.recordings import (
     DAMAGE,
-    Corpus,
     Recording,
+    RecordingSet,
     UnreadableError,
     choose_camera,
-    optional,
     read_video,
     reason,
     resize,
 )
+from mindreel.extras import need
+from mindreel.video_input import MAX_PIXELS, VideoTimes
 
-
-@dataclass(frozen=True)
-class _Description:
-    """What meta/info.json says of a data set."""
-
-    kinds: dict[str, str]
-    """Feature -> its dtype."""
-    fps: float
-    """Frames a second."""
-    chunk: int
-    """Episodes in a folder of videos."""
-    template: str | None
-    """Where an episode's video is, as a format string; None if pictures are in the tables."""
+_NUMBERS = ("float", "int", "uint", "bool")
+"""How dtypes of numbers begin."""
+_ROWS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -54,148 +57,65 @@ class _Episode:
     """Column -> (T + 1,) numbers, or arrays of numbers."""
 
 
-def read_lerobot(root: Path, camera: str) -> Corpus:
+def read_lerobot(root: Path, camera: str) -> RecordingSet:
     """Every episode of a data set whose pictures are there; tables and episodes that cannot be read are skipped.
 
     Raises:
         ValueError: the description of the data set lacks something or is wrong, or there is no such camera.
     """
-    parquet = optional("pyarrow.parquet")
-    about = _describe(root / "meta" / "info.json")
+    parquet = need("pyarrow.parquet", "data", "A LeRobot data set")
+    about = describe(root)
     key = choose_camera(camera, [name for name, kind in about.kinds.items() if kind in ("video", "image")], root)
     in_videos = about.kinds[key] == "video"
-    if in_videos and not _is_template(about.template):
+    if in_videos and not is_template(about.template):
         raise ValueError(
             f"{root / 'meta' / 'info.json'}: expected video_path to say where videos are, as "
-            f"videos/{{video_key}}/chunk-{{chunk_index:03d}}/file-{{file_index:03d}}.mp4 does, got {about.template!r}."
+            "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4 does, got "
+            f"{repr(about.template)[:200]}."
         )
-    columns = [name for name in ("action", "next.reward") if about.kinds.get(name, "").startswith("float")]
-    columns += [name for name in ("task_index",) if name in about.kinds]
-    corpus = Corpus()
-    tasks = _tasks(parquet, root, corpus.skipped)
+    known = ("action", "next.reward", "task_index", "frame_index", "timestamp")
+    columns = [name for name in known if about.kinds.get(name, "").startswith(_NUMBERS)]
+    found = RecordingSet()
+    tasks = read_tasks(parquet, root, found.skipped)
     # Numbers may have gaps, where tasks were taken out, and two of them the same words.
-    corpus.sentences = tuple(dict.fromkeys(tasks.values()))
-    told = {index: corpus.sentences.index(words) for index, words in tasks.items()}
-    places = _places(parquet, root, key, corpus.skipped) if in_videos else {}
+    found.sentences = tuple(dict.fromkeys(tasks.values()))
+    behaviours = {index: found.sentences.index(sentence) for index, sentence in tasks.items()}
+    places = read_places(parquet, root, key, found.skipped) if in_videos else {}
     tables = sorted((root / "data").rglob("*.parquet"))
     if not tables:
-        corpus.skipped[str(root / "data")] = "it holds no tables (.parquet)"
+        found.skipped[str(root / "data")] = "it holds no tables (.parquet)"
+    seen: set[int] = set()
     for table in tables:
         try:
-            episodes = _episodes(parquet, table, columns)
+            episodes = _episodes(parquet, root, table, columns)
         except DAMAGE as error:
-            corpus.skipped[str(table)] = reason(error)
+            found.skipped[str(table)] = reason(error)
             continue
         for episode in episodes:
             name = f"{root} episode {episode.index}"
             try:
+                if episode.index in seen:
+                    raise UnreadableError("its rows lie apart, or it is there twice")
+                seen.add(episode.index)
+                _check_rows(episode, about.fps)
                 if in_videos:
                     read = _video_reader(root, about, key, places, episode.index)
                 else:
-                    read = _table_reader(parquet, table, key, episode.first)
-                corpus.recordings.append(_recording(name, read, episode, told))
+                    read = _table_reader(parquet, root, table, key, episode.first)
+                found.recordings.append(_recording(name, read, episode, behaviours))
             except DAMAGE as error:
-                corpus.skipped[name] = reason(error)
-    return corpus
-
-
-# ---- meta ----
-
-
-def _describe(file: Path) -> _Description:
-    """What `file` says.
-
-    Raises:
-        ValueError: it is not JSON, lacks something, or something in it is wrong.
-    """
-    try:
-        info: Any = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} does not describe a LeRobot data set: it is not JSON ({reason(error)}).") from error
-    info = info if isinstance(info, dict) else {}
-    features, fps, chunk = info.get("features"), info.get("fps"), info.get("chunks_size", 1000)
-    features = features if isinstance(features, dict) else {}
-    kinds: dict[str, Any] = {
-        name: one.get("dtype") if isinstance(one, dict) else None for name, one in features.items()
-    }
-    wrong = None
-    if not kinds or not all(isinstance(kind, str) for kind in kinds.values()):
-        wrong = "features: expected each feature's name with its dtype", info.get("features")
-    elif not {"video", "image"} & set(kinds.values()):
-        wrong = "features: expected pictures, one whose dtype is video or image", kinds
-    elif not isinstance(fps, int | float) or not 0 < fps < math.inf:
-        wrong = "fps: expected a number above 0", fps
-    elif not isinstance(chunk, int) or chunk < 1:
-        wrong = "chunks_size: expected a whole number above 0", chunk
-    if wrong:
-        got = json.dumps(wrong[1])
-        got = got if len(got) <= 200 else f"{got[:200]}..."
-        raise ValueError(f"{file} does not describe a LeRobot data set: {wrong[0]}, got {got}.")
-    return _Description(kinds, fps, chunk, info.get("video_path"))
-
-
-def _is_template(template: Any) -> bool:
-    """Whether it can be filled in for an episode."""
-    numbers = dict.fromkeys(("episode_index", "episode_chunk", "chunk_index", "file_index"), 0)
-    try:
-        return bool(template.format(video_key="", **numbers))
-    except (AttributeError, LookupError, TypeError, ValueError):
-        return False
-
-
-def _places(
-    parquet: ModuleType, root: Path, key: str, skipped: dict[str, str]
-) -> dict[int, tuple[dict[str, int], float]]:
-    """Version 3 puts many episodes into one video: which one, and at how many seconds. Empty for version 2."""
-    found = {}
-    names = [f"videos/{key}/{part}" for part in ("chunk_index", "file_index", "from_timestamp")]
-    for file in sorted((root / "meta" / "episodes").rglob("*.parquet")):
-        try:
-            for row in parquet.ParquetFile(file).read(columns=["episode_index", *names]).to_pylist():
-                chunk, number, start = (row[name] for name in names)
-                whole = isinstance(chunk, int) and isinstance(number, int)
-                if whole and isinstance(start, int | float) and 0 <= start < math.inf:
-                    found[row["episode_index"]] = ({"chunk_index": chunk, "file_index": number}, start)
-        except DAMAGE as error:
-            skipped[str(file)] = reason(error)
+                found.skipped[name] = reason(error)
     return found
 
 
-def _tasks(parquet: ModuleType, root: Path, skipped: dict[str, str]) -> dict[int, str]:
-    """What `task_index` points to: the tasks in words."""
-    older, newer = (root / "meta" / name for name in ("tasks.jsonl", "tasks.parquet"))
-    listed = older if older.is_file() else newer
-    if not listed.is_file():
-        return {}
-    tasks = {}
-    try:
-        if listed == older:  # version 2
-            rows = [json.loads(line) for line in older.read_text(encoding="utf-8").splitlines() if line.strip()]
-        else:
-            rows = parquet.ParquetFile(newer).read().to_pylist()
-        for row in rows:
-            index = row["task_index"]
-            if not isinstance(index, int) or index < 0:
-                raise UnreadableError(f"expected task_index to be a whole number from 0, got {index!r}")
-            words = [x for x in row.values() if isinstance(x, str)]
-            if not words:
-                raise UnreadableError(f"task {index} has no words")
-            tasks[index] = words[0]
-    except DAMAGE as error:
-        skipped[str(listed)] = reason(error)
-        return {}
-    return dict(sorted(tasks.items()))
-
-
-# ---- episodes ----
-
-
-def _episodes(parquet: ModuleType, file: Path, columns: list[str]) -> list[_Episode]:
+def _episodes(parquet: ModuleType, root: Path, file: Path, columns: list[str]) -> list[_Episode]:
     """The episodes in a file of `data`, at least one."""
-    table = parquet.ParquetFile(file).read(columns=["episode_index", *columns])
+    opened = open_table(parquet, root, file)
+    there = [name for name in columns if name in opened.schema_arrow.names or name not in ("frame_index", "timestamp")]
+    table = read_table(opened, ["episode_index", *there])
     if not len(table):
         raise UnreadableError("it holds no frames")
-    values = {name: table[name].to_numpy() for name in columns}
+    values = {name: table[name].to_numpy() for name in there}
     index = _matrix(table["episode_index"].to_numpy(), "episode_index")[:, 0]
     if not np.isfinite(index).all():
         raise UnreadableError("episode_index is missing in some of its rows")
@@ -214,10 +134,24 @@ def _matrix(column: np.ndarray, name: str) -> np.ndarray:
         raise UnreadableError(f"its {name} is not equally many numbers in every row") from error
 
 
+def _check_rows(episode: _Episode, fps: float) -> None:
+    """Raises UnreadableError unless an episode's rows are its frames 0, 1, 2, ..., as its counters say."""
+    expected = np.arange(episode.frames)
+    for name, scale, tolerance in (("frame_index", 1.0, 0.0), ("timestamp", fps, 0.5)):
+        if name in episode.rows:
+            counted = _matrix(episode.rows[name], name)[:, 0] * scale
+            off = np.flatnonzero(~(abs(counted - expected) <= tolerance))
+            if len(off):
+                row = off[0]
+                raise UnreadableError(
+                    f"its row {row} is frame {counted[row]:g} by its {name}: expected a row for each frame"
+                )
+
+
 def _recording(
-    name: str, read: Callable[[int, int, int], Tensor], episode: _Episode, told: dict[int, int]
+    name: str, read: Callable[[int, int, int], Tensor], episode: _Episode, behaviours: dict[int, int]
 ) -> Recording:
-    """One episode; `told` says which sentence stands for a `task_index`."""
+    """One episode; `behaviours` says which sentence stands for a `task_index`."""
     known = {column: _matrix(rows, column).astype(np.float32) for column, rows in episode.rows.items()}
     action, reward = known.get("action"), known.get("next.reward")
     if reward is not None and reward.shape[1] != 1:
@@ -229,12 +163,15 @@ def _recording(
         read,
         None if action is None else action[:-1],
         None if reward is None else reward[:-1, 0],
-        told.get(task, -1),
+        behaviours.get(task, -1),
     )
 
 
+# ---- pictures ----
+
+
 def _video_reader(
-    root: Path, about: _Description, key: str, places: dict[int, tuple[dict[str, int], float]], episode: int
+    root: Path, about: Description, key: str, places: dict[int, tuple[dict[str, int], float]], episode: int
 ) -> Callable[[int, int, int], Tensor]:
     """Reads an episode's frames from its video, or its part of one."""
     place, start = places.get(episode, ({}, 0.0))
@@ -243,40 +180,50 @@ def _video_reader(
         video = root / str(about.template).format(video_key=key, **place)
     except LookupError as error:
         raise UnreadableError(f"{root / 'meta' / 'episodes'} does not say in which video it is, and where") from error
+    check_inside(root, video)
     if not video.is_file():
         raise UnreadableError(f"{video} is missing")
-    offset = round(start * about.fps)
-    return lambda first, last, side: read_video(video, offset + first, offset + last, side, about.fps)
+    offset, times = round(start * about.fps), VideoTimes(Fraction(about.fps).limit_denominator(100_000))
+    return lambda first, last, side: read_video(video, times, offset + first, offset + last, side)
 
 
-def _table_reader(parquet: ModuleType, file: Path, key: str, offset: int) -> Callable[[int, int, int], Tensor]:
+def _table_reader(
+    parquet: ModuleType, root: Path, file: Path, key: str, offset: int
+) -> Callable[[int, int, int], Tensor]:
     """Reads an episode's frames from the table that they are in, each a PNG or JPEG file of its own."""
 
     def read(first: int, last: int, side: int) -> Tensor:
         try:
-            rows = _rows(parquet.ParquetFile(file), key, offset + first, offset + last)
+            table = open_table(parquet, root, file)
+            rows = _rows(table, key, offset + first, offset + last)
             return torch.cat([resize(_picture(row["bytes"]), side) for row in rows])
-        except (*DAMAGE, SyntaxError, Image.DecompressionBombError) as error:  # the last two are Pillow's
+        except (*DAMAGE, SyntaxError, struct.error, zlib.error, Image.DecompressionBombError) as error:  # Pillow's
             raise UnreadableError(f"{key}: {reason(error)}") from error
 
     return read
 
 
-def _rows(table: Any, key: str, first: int, last: int) -> list:
+def _rows(table: Any, key: str, first: int, last: int) -> Iterator[dict]:
     """Rows `first` to `last`, that one not included, of a column; of a table of many episodes only the groups of rows
-    that they are in are read."""
-    groups, skipped, start = [], 0, 0
+    that they are in are read, a few rows at once: a picture that is stored once may stand in millions of them."""
+    start = 0
     for group in range(table.num_row_groups):
         end = start + table.metadata.row_group(group).num_rows
-        if end <= first:
-            skipped = end
-        elif start < last:
-            groups.append(group)
+        if start < last and end > first:
+            check_size(table, [key], [group])
+            for batch in table.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=[key]):
+                rows = batch.slice(max(0, first - start), max(0, last - max(start, first)))
+                yield from rows.column(0).to_pylist()
+                start += len(batch)
+                if start >= last:
+                    return
         start = end
-    return table.read_row_groups(groups, columns=[key])[key].slice(first - skipped, last - first).to_pylist()
 
 
 def _picture(content: bytes) -> Tensor:
     """uint8 (1, 3, H, W)."""
     with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as picture:
-        return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None]
+        if picture.width * picture.height > MAX_PIXELS:
+            raise UnreadableError(f"a picture is too large: {picture.width} x {picture.height} pixels")
+        upright = ImageOps.exif_transpose(picture.convert("RGB"))
+        return torch.from_numpy(np.array(upright)).permute(2, 0, 1)[None]

@@ -6,18 +6,16 @@ As in the Distracting Control Suite (Stone et al. 2021), but for many worlds at 
 import math
 from pathlib import Path
 
-import av
 import torch
-from av.error import FFmpegError
 
 from mindreel.envs.generator import WorldGenerator
-from mindreel.envs.worlds import select
+from mindreel.envs.masks import select
+from mindreel.video_input import SUFFIXES, UnreadableVideoError, read_frames, scan_video, upright
 
 _WAVES = 6
 _MOST_CYCLES = 3  # of a wave, over the picture's height or width
 _FASTEST = 0.5  # cycles a second
 _CONTRAST = 1.5  # waves seldom add up to all that they could
-_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 _MOST_FRAMES = 500  # of a video, kept in memory
 
 
@@ -83,10 +81,10 @@ class Videos:
     """
 
     def __init__(self, folder: str, num_worlds: int, height: int, width: int, device: torch.device):
-        files = sorted(file for file in Path(folder).glob("*") if file.suffix.lower() in _SUFFIXES)
+        files = sorted(file for file in Path(folder).glob("*") if file.suffix.lower() in SUFFIXES)
         if not files:
             raise ValueError(
-                f"The background {folder!r} should be 'noise' or a folder with videos ({', '.join(_SUFFIXES)}); "
+                f"The background {folder!r} should be 'noise' or a folder with videos ({', '.join(SUFFIXES)}); "
                 f"there are none, seen from {Path.cwd()}."
             )
         videos, rates = zip(*(_read(file, height, width) for file in files), strict=True)
@@ -138,15 +136,12 @@ def patterns(count: int, size: int) -> torch.Tensor:
 def _read(file: Path, height: int, width: int) -> tuple[torch.Tensor, float]:
     """The first frames of a video, uint8 (T, 3, H, W), and how many it plays in a second."""
     try:
-        with av.open(str(file)) as container:
-            stream = container.streams.video[0]
-            frames = [
-                torch.from_numpy(frame.reformat(width=width, height=height, format="rgb24").to_ndarray())
-                for frame, _ in zip(container.decode(stream), range(_MOST_FRAMES), strict=False)
-            ]
-            rate = float(stream.average_rate or 25)
-    except (FFmpegError, IndexError) as error:
+        times = scan_video(file)
+        frames = read_frames(
+            file, times, 0, min(times.frames, _MOST_FRAMES), lambda frame: upright(frame, (height, width))
+        )
+    except UnreadableVideoError as error:
         raise ValueError(f"The video {file} cannot be read: {error}. Remove it from the folder.") from error
-    if not frames:
-        raise ValueError(f"The video {file} has no frames. Remove it from the folder.")
-    return torch.stack(frames).permute(0, 3, 1, 2).contiguous(), rate
+    return torch.stack([torch.from_numpy(frame) for frame in frames]).permute(0, 3, 1, 2).contiguous(), float(
+        times.rate
+    )

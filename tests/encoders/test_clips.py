@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from mindreel.encoders.data.clips import ClipConfig, Clips, find_recordings
-from mindreel.encoders.data.recordings import Corpus, Recording, resize
+from mindreel.encoders.data.recordings import RecordingSet, Recording, resize
 from mindreel.viz.video import write_mp4
 
 SIDE, FRAMES, STEPS = 16, 3, 2
@@ -124,7 +124,7 @@ def test_robomimic(tmp_path: Path) -> None:
     assert set(check(clips).tolist()) == set(range(13))
     other = clips_of(tmp_path, camera="wrist_image").sample(8)[0]
     assert other.float().mean() > 128
-    with pytest.raises(ValueError, match="did you mean obs/agentview_image"):
+    with pytest.raises(ValueError, match="did you mean 'obs/agentview_image'"):
         clips_of(tmp_path, camera="agentview")
 
 
@@ -145,8 +145,8 @@ def test_hdf5_files_are_skipped_whole_or_not_at_all(tmp_path: Path) -> None:
     assert clips.recordings == 3 and set(check(clips).tolist()) == set(range(10))
     found = {Path(name).relative_to(tmp_path).as_posix(): why for name, why in clips.skipped.items()}
     assert set(found) == {"demos.hdf5/data/demo_1", "past.h5", "other.h5", "beside.mp4"}
-    assert "has no camera 'front': did you mean side" in found["other.h5"]
-    assert "out of bounds" in found["past.h5"] and "beside HDF5" in found["beside.mp4"]
+    assert "has no camera 'front': valid are: side" in found["other.h5"]
+    assert "its episode_ends do not cut its 12 frames" in found["past.h5"] and "beside HDF5" in found["beside.mp4"]
     assert not any(name.startswith(f"{tmp_path}/past.h5[") for name in clips.skipped)
 
 
@@ -251,8 +251,8 @@ def test_lerobot_without_places_is_named(tmp_path: Path) -> None:
     """Version 3 says in meta/episodes where the videos are; here a table of it is damaged."""
     write_lerobot(tmp_path, 3)
     next((tmp_path / "meta" / "episodes").rglob("*.parquet")).write_text("damaged")
-    corpus = find_recordings(tmp_path)
-    assert not corpus.recordings and len(corpus.skipped) == 3
+    found = find_recordings(tmp_path)
+    assert not found.recordings and len(found.skipped) == 3
     with pytest.raises(ValueError, match="nothing to draw clips from .*episode 0: .*does not say in which video it is"):
         clips_of(tmp_path)
 
@@ -305,8 +305,8 @@ def test_actions_that_are_not_finite_are_left_out() -> None:
     action = np.zeros((9, 2), np.float32)
     action[4] = np.nan
     read = lambda first, last, side: torch.zeros(last - first, 3, side, side, dtype=torch.uint8)
-    corpus = Corpus([Recording("one", 10, read, action), Recording("two", 10, read)])
-    clips = Clips(ClipConfig(), corpus, FRAMES, STEPS, SIDE)
+    found = RecordingSet([Recording("one", 10, read, action), Recording("two", 10, read)])
+    clips = Clips(ClipConfig(), found, FRAMES, STEPS, SIDE)
     assert clips.skipped == {"one": "its actions or rewards are too few or not finite"}
 
 
@@ -323,7 +323,7 @@ def test_a_long_recording_is_read_in_stretches() -> None:
         coded = torch.stack([number % 256, number // 256, 0 * number], 1).byte()
         return coded[:, :, None, None].expand(-1, -1, side, side)
 
-    clips = Clips(ClipConfig(), Corpus([Recording("long", 600, read)]), FRAMES, STEPS, SIDE)
+    clips = Clips(ClipConfig(), RecordingSet([Recording("long", 600, read)]), FRAMES, STEPS, SIDE)
     assert len(clips) == 600 - STEPS
     coded = clips.sample(2000)[0][..., 0, 0].long()  # (B, F + K, 3)
     shown = coded[:, :, 0] + 256 * coded[:, :, 1]

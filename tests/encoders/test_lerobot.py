@@ -84,9 +84,9 @@ def test_tasks_may_have_gaps_and_the_same_words(tmp_path: Path) -> None:
     tasks = {7: "lift the cube", 2: "turn the cube", 5: "lift the cube"}
     lines = (json.dumps({"task_index": index, "task": words}) for index, words in tasks.items())
     (root / "meta" / "tasks.jsonl").write_text("\n".join(lines))
-    corpus = find_recordings(root)
-    assert corpus.sentences == ("turn the cube", "lift the cube")
-    assert [one.behaviour for one in corpus.recordings] == [1, 0, -1]  # nobody says what 4 is
+    found = find_recordings(root)
+    assert found.sentences == ("turn the cube", "lift the cube")
+    assert [one.behaviour for one in found.recordings] == [1, 0, -1]  # nobody says what 4 is
 
 
 def test_groups_of_rows_are_read_one_by_one(tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_broken_pictures_in_tables_are_skipped(tmp_path: Path) -> None:
     table = columns()
     table[KEY][15]["bytes"] = b"no picture"  # in the second episode
     table[KEY][25]["bytes"] = None  # in the third
-    corpus = find_recordings(write(tmp_path, table=table))
-    clips = Clips(ClipConfig(), corpus, FRAMES, STEPS, SIDE)
+    found = find_recordings(write(tmp_path, table=table))
+    clips = Clips(ClipConfig(), found, FRAMES, STEPS, SIDE)
     clips.sample(256)
     assert set(clips.skipped) == {f"{tmp_path} episode {number} from frame 0" for number in (1, 2)}
     assert all(why.startswith(f"{KEY}: ") for why in clips.skipped.values())
@@ -153,36 +153,36 @@ def test_a_description_that_is_none_is_named(tmp_path: Path, content: str) -> No
 @pytest.mark.parametrize("start", [None, -1.0, float("inf")])
 def test_an_episode_without_its_place_is_skipped_alone(tmp_path: Path, start: float | None) -> None:
     write_places(write(tmp_path, "video"), [0.0, start, 2.2])
-    corpus = find_recordings(tmp_path)
-    assert [one.name for one in corpus.recordings] == [f"{tmp_path} episode 0", f"{tmp_path} episode 2"]
-    assert list(corpus.skipped) == [f"{tmp_path} episode 1"]
-    assert "does not say in which video it is" in corpus.skipped[f"{tmp_path} episode 1"]
+    found = find_recordings(tmp_path)
+    assert [one.name for one in found.recordings] == [f"{tmp_path} episode 0", f"{tmp_path} episode 2"]
+    assert list(found.skipped) == [f"{tmp_path} episode 1"]
+    assert "does not say in which video it is" in found.skipped[f"{tmp_path} episode 1"]
 
 
 @pytest.mark.parametrize("index", ['"zero"', "null", "-1", "[0]"])
 def test_tasks_whose_number_is_none_are_skipped(tmp_path: Path, index: str) -> None:
     tasks = write(tmp_path) / "meta" / "tasks.jsonl"
     tasks.write_text(f'{{"task_index": {index}, "task": "lift the cube"}}\n')
-    corpus = find_recordings(tmp_path)
-    assert corpus.sentences == () and len(corpus.recordings) == 3
-    assert "expected task_index to be a whole number from 0" in corpus.skipped[str(tasks)]
+    found = find_recordings(tmp_path)
+    assert found.sentences == () and len(found.recordings) == 3
+    assert "expected task_index to be a whole number from 0" in found.skipped[str(tasks)]
 
 
 def test_an_episode_with_broken_rows_is_skipped_alone(tmp_path: Path) -> None:
     """Rows of 1 and of 3 numbers are as many in all as two rows of 2, and must not be taken for them."""
     table = columns()
     table["action"][3:5] = [[1.0], [1.0, 2.0, 3.0]]
-    corpus = find_recordings(write(tmp_path, table=table))
-    assert corpus.skipped == {f"{tmp_path} episode 0": "its action is not equally many numbers in every row"}
-    np.testing.assert_array_equal(corpus.recordings[0].action, [[t, -t] for t in range(9)])
+    found = find_recordings(write(tmp_path, table=table))
+    assert found.skipped == {f"{tmp_path} episode 0": "its action is not equally many numbers in every row"}
+    np.testing.assert_array_equal(found.recordings[0].action, [[t, -t] for t in range(9)])
 
 
 def test_rewards_of_two_numbers_are_skipped(tmp_path: Path) -> None:
     table = columns()
     table["next.reward"] = [[reward, 0.0] for reward in table["next.reward"]]
-    corpus = find_recordings(write(tmp_path, table=table))
-    assert not corpus.recordings and len(corpus.skipped) == 3
-    assert set(corpus.skipped.values()) == {"its next.reward has 2 numbers in a row: expected one"}
+    found = find_recordings(write(tmp_path, table=table))
+    assert not found.recordings and len(found.skipped) == 3
+    assert set(found.skipped.values()) == {"its next.reward has 2 numbers in a row: expected one"}
 
 
 @pytest.mark.parametrize("rows", [0, None])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mindreel.encoders.data.clips import ClipConfig, Clips, find_recordings
-from mindreel.encoders.data.recordings import Corpus, Recording
+from mindreel.encoders.data.recordings import RecordingSet, Recording
 
 SIDE, FRAMES, STEPS, LENGTH = 16, 3, 2, 12
 
@@ -26,7 +26,7 @@ def recording(name: str, dims: int, rewarded: bool = False) -> Recording:
 
 
 def clips_of(recordings: list[Recording]) -> Clips:
-    return Clips(ClipConfig(), Corpus(recordings), FRAMES, STEPS, SIDE)
+    return Clips(ClipConfig(), RecordingSet(recordings), FRAMES, STEPS, SIDE)
 
 
 def test_recordings_unlike_most_are_skipped(tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_wrong_arrays_are_named(tmp_path: Path, arrays: dict[str, np.ndarray | f
         Clips(ClipConfig(), find_recordings(wrong), FRAMES, STEPS, SIDE)
     assert f"{wrong}: " in str(raised.value) and sentence in str(raised.value)
     write_arrays(tmp_path / "right.h5", rewards=np.ones((LENGTH, 1)), terminals=np.zeros((LENGTH, 1), bool))
-    corpus = find_recordings(tmp_path)
-    assert len(corpus.recordings) == 1 and list(corpus.skipped) == [str(wrong)]
-    assert corpus.recordings[0].reward is not None and corpus.recordings[0].reward.shape == (LENGTH - 1,)
+    found = find_recordings(tmp_path)
+    assert len(found.recordings) == 1 and list(found.skipped) == [str(wrong)]
+    assert found.recordings[0].reward is not None and found.recordings[0].reward.shape == (LENGTH - 1,)
 
 
 def test_a_group_data_without_demos(tmp_path: Path) -> None:
@@ -111,10 +111,10 @@ def test_a_group_data_without_demos(tmp_path: Path) -> None:
         file["data/actions"] = np.ones((LENGTH, 2), np.float32)
     with h5py.File(tmp_path / "empty.h5", "w") as file:
         file.create_group("data")
-    corpus = find_recordings(tmp_path)
-    assert [one.action is not None for one in corpus.recordings] == [True]
-    assert list(corpus.skipped) == [f"{tmp_path}/empty.h5/data"]
-    assert corpus.skipped[f"{tmp_path}/empty.h5/data"].endswith("found no array")
+    found = find_recordings(tmp_path)
+    assert [one.action is not None for one in found.recordings] == [True]
+    assert list(found.skipped) == [f"{tmp_path}/empty.h5"]
+    assert found.skipped[f"{tmp_path}/empty.h5"].endswith("found no array")
 
 
 @pytest.mark.parametrize(("flags", "inside"), [("data/dones", True), ("meta/episode_ends", False)])
@@ -124,9 +124,9 @@ def test_one_array_of_all_episodes_in_a_group_data(tmp_path: Path, flags: str, i
         file["data/obs/image" if inside else "data/img"] = np.zeros((LENGTH, SIDE, SIDE, 3), np.uint8)
         file["data/action"] = np.ones((LENGTH, 2), np.float32)
         file[flags] = np.arange(LENGTH) % 4 == 3 if inside else np.array([4, 8, 12])
-    corpus = find_recordings(tmp_path)
-    assert not corpus.skipped and [one.frames for one in corpus.recordings] == [4, 4, 4]
-    assert all(one.action is not None and one.action.shape == (3, 2) for one in corpus.recordings)
+    found = find_recordings(tmp_path)
+    assert not found.skipped and [one.frames for one in found.recordings] == [4, 4, 4]
+    assert all(one.action is not None and one.action.shape == (3, 2) for one in found.recordings)
 
 
 def test_a_demonstration_is_one_episode(tmp_path: Path) -> None:
