@@ -6,6 +6,7 @@ As in Dreamer (Hafner et al. 2020), the gradient of the returns flows through th
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from mindreel.agents.learner import Learner, LearnerConfig
@@ -18,7 +19,7 @@ class ActorCriticConfig(LearnerConfig):
     imagination_horizon: int = 5
     """Steps that the policy is rolled out for in the latent model."""
     lambda_: float = 0.95
-    """Share of the longer returns in the lambda-return; 0 trusts the value after one step."""
+    """Fraction of the longer returns in the lambda-return; 0 trusts the value after one step."""
     imagination_starts: int = 256
     """Latents of a batch that imagination starts from."""
 
@@ -31,7 +32,7 @@ class ActorCriticAgent(Learner):
     def policy_loss(self, zs: Tensor, not_terminated: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Maximises the lambda-return of imagined rollouts and the entropy along them."""
         config, model = self.config, self.model
-        z = zs.flatten(0, 1)
+        z = rearrange(zs, "b t d -> (b t) d")
         z = z[torch.randperm(z.shape[0], device=z.device)[: config.imagination_starts]]
         rewards, values, log_probs = [], [], []
         for _ in range(config.imagination_horizon):
@@ -50,7 +51,7 @@ class ActorCriticAgent(Learner):
 
     @torch.no_grad()
     def act(self, features: Tensor, first: Tensor, explore: bool) -> Tensor:
-        """Actions for all worlds: features (B, F), `first` (B,) marks new episodes; returns (B, A)."""
+        """Actions for all worlds: features (B, D), `first` (B,) marks new episodes; returns (B, A)."""
         sample, _, mean = self.model.pi(self.model.encode(features))
         return sample if explore else mean
 

@@ -1,9 +1,11 @@
-"""What both agents share: training the latent model, its rewards and its values on replayed sequences."""
+"""The base of both agents: training the latent model, its rewards and its values on replayed sequences."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from mindreel.world_model.latent_model import LatentModel
@@ -37,7 +39,7 @@ class LearnerConfig:
     grad_clip: float = 20.0
     """Greatest norm of a gradient."""
     target_rate: float = 0.01
-    """Share of the way that the target Q-functions move at each update."""
+    """Fraction of the way that the target Q-functions move at each update."""
     n_step: int = 1
     """Rewards summed before a value target bootstraps: more carry values further back in each update."""
 
@@ -89,7 +91,7 @@ class Learner:
         rest serve the value targets.
 
         Args:
-            features: encoder features of L + 1 observations, (B, L + 1, F).
+            features: encoder features of L + 1 observations, (B, L + 1, D).
             action: the L actions between them, (B, L, A).
             reward: the L rewards, (B, L).
             terminated: whether the episode ended for good with the step, (B, L) bool or float.
@@ -134,11 +136,11 @@ class Learner:
             consistency = consistency + (weights[:, t] * (z - next_z[:, t]).pow(2).mean(-1)).sum()
             zs.append(z)
         stacked = torch.stack(zs, 1)  # (B, T + 1, D)
-        flat_z, flat_action = stacked[:, :-1].flatten(0, 1), action.flatten(0, 1)
-        flat_weights = weights.flatten()
-        reward_loss = model.two_hot.loss(model.reward_logits(flat_z, flat_action), reward.flatten())
+        flat_z, flat_action = (rearrange(x, "b t d -> (b t) d") for x in (stacked[:, :-1], action))
+        flat_weights, flat_reward, flat_target = (rearrange(x, "b t -> (b t)") for x in (weights, reward, td_target))
+        reward_loss = model.two_hot.loss(model.reward_logits(flat_z, flat_action), flat_reward)
         q_logits = model.q_logits(flat_z, flat_action)  # (K, B * T, bins)
-        value_loss = model.two_hot.loss(q_logits, td_target.flatten().expand(q_logits.shape[0], -1)).mean(0)
+        value_loss = model.two_hot.loss(q_logits, repeat(flat_target, "n -> k n", k=len(q_logits))).mean(0)
         consistency = consistency / steps
         reward_loss = (flat_weights * reward_loss).sum() / steps
         value_loss = (flat_weights * value_loss).sum() / steps
@@ -159,9 +161,9 @@ class Learner:
 
     def _td_target(self, z: Tensor, reward: Tensor, not_terminated: Tensor) -> Tensor:
         """n-step targets from latents n steps on (B, T, D), rewards and flags of all L steps: (B, T)."""
-        flat = z.flatten(0, 1)
+        flat = rearrange(z, "b t d -> (b t) d")
         action, _, _ = self.model.pi(flat)
-        target = self._min_of_two(self.model.q(flat, action, target=True)).view(z.shape[:2])
+        target = rearrange(self._min_of_two(self.model.q(flat, action, target=True)), "(b t) -> b t", b=len(z))
         steps = self.config.horizon
         for k in reversed(range(self.config.n_step)):
             target = reward[:, k : k + steps] + self.discount * not_terminated[:, k : k + steps] * target
@@ -198,8 +200,13 @@ class Learner:
     """Whether `act` decides otherwise than by the policy alone."""
 
     def act(self, features: Tensor, first: Tensor, explore: bool) -> Tensor:
-        """Actions for all worlds: features (B, F), `first` (B,) marks new episodes; returns (B, A)."""
+        """Actions for all worlds: features (B, D), `first` (B,) marks new episodes; returns (B, A)."""
         raise NotImplementedError
+
+    @contextmanager
+    def in_other_worlds(self) -> Iterator[None]:
+        """While it acts in other worlds than those that it trains in, as in an evaluation."""
+        yield
 
     # ---- checkpoints ----
 

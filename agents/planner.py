@@ -6,6 +6,7 @@ Williams et al. 2015; in latent space with a policy prior as in TD-MPC2 (Hansen 
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 
 from mindreel.world_model.latent_model import LatentModel
@@ -55,6 +56,10 @@ class Planner:
         self.discount = discount
         self.previous_mean: Tensor | None = None  # (B, horizon, A)
 
+    def reset(self) -> None:
+        """Forgets the plans of all worlds."""
+        self.previous_mean = None
+
     @torch.no_grad()
     def plan(self, z: Tensor, first: Tensor, explore: bool) -> Tensor:
         """Plans from latents.
@@ -103,7 +108,7 @@ class Planner:
 
     def _policy_proposals(self, z: Tensor) -> Tensor:
         count = self.config.policy_samples
-        z = z.unsqueeze(1).expand(-1, count, -1)  # (B, P, D)
+        z = repeat(z, "b d -> b p d", p=count)
         actions = []
         for _ in range(self.config.horizon):
             action, _, _ = self.model.pi(z)
@@ -114,8 +119,8 @@ class Planner:
     def _value(self, z: Tensor, actions: Tensor) -> Tensor:
         """Discounted value of action sequences (B, S, horizon, A) from z (B, D): (B, S)."""
         batch, samples = actions.shape[:2]
-        z = z.unsqueeze(1).expand(-1, samples, -1).flatten(0, 1)  # (B * S, D)
-        actions = actions.flatten(0, 1)
+        z = repeat(z, "b d -> (b s) d", s=samples)
+        actions = rearrange(actions, "b s t a -> (b s) t a")
         value = torch.zeros(batch * samples, device=z.device)
         discount = 1.0
         for t in range(self.config.horizon):
@@ -125,4 +130,4 @@ class Planner:
         action, _, _ = self.model.pi(z)
         value = value + discount * self.model.q(z, action).mean(0)
         worst = torch.finfo(value.dtype).min  # a broken future is the last choice, whatever rewards' scale
-        return value.nan_to_num(worst, worst, worst).view(batch, samples)
+        return rearrange(value.nan_to_num(worst, worst, worst), "(b s) -> b s", b=batch)

@@ -1,4 +1,4 @@
-"""Replay of sequences: frames once, and the latents that the encoder made of them.
+"""The replay buffer: frames, stored once, the latents that the encoder made of them, and sequences drawn from both.
 
 Rows are observations in order of time, world by world. Row i holds the observation and, unless it is the
 last of its episode, the action taken there with its reward and termination. The observation that ends an
@@ -10,9 +10,12 @@ import os
 from collections.abc import Iterator
 
 import torch
+from einops import rearrange
 from tensordict import TensorDict
 from torch import Tensor
 from torchrl.data import LazyTensorStorage
+
+from mindreel.agents.protocols import FeatureEncoder
 
 if "RL_LOGGING_LEVEL" not in os.environ:  # torchrl announces every storage it makes
     logging.getLogger("torchrl").setLevel(logging.WARNING)
@@ -52,6 +55,16 @@ class Replay:
         """Rows that are filled."""
         return int(self._written.clamp(max=self.rows).sum())
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of a row's entries; none before the first row."""
+        return tuple(map(str, self._data.keys())) if len(self.storage) else ()
+
+    def column(self, key: str) -> Tensor:
+        """One entry of every filled row, world by world, (N, ...)."""
+        by_world = rearrange(self._data[key], "(b r) ... -> b r ...", b=self.num_worlds)
+        return torch.cat([rows[:count] for rows, count in zip(by_world, self._written.tolist(), strict=True)])
+
     # ---- writing ----
 
     def add(
@@ -86,7 +99,7 @@ class Replay:
         self._episode += done
 
     def cut(self) -> None:
-        """Ends every world's episode here: what is written next belongs to others."""
+        """Ends every world's episode here: what is written next belongs to new ones."""
         self._episode += 1
 
     def _write(self, observation: TensorDict, action: Tensor, reward: Tensor, terminated: Tensor, mask: Tensor) -> None:
@@ -108,7 +121,7 @@ class Replay:
         if encoder_id != self.encoder_id:
             raise StaleLatentsError(
                 f"The replay holds latents of encoder {self.encoder_id}, and {encoder_id} was to be mixed with them. "
-                "Encode the replay again (Replay.reencode) after every change of the encoder."
+                "Re-encode the replay (Replay.reencode) after every change of the encoder."
             )
 
     # ---- reading ----
@@ -122,10 +135,10 @@ class Replay:
             batch_size: sequences, B.
             steps: transitions T in each; there are T + 1 observations.
             keys: observation entries wanted, each (B, T + 1, ...).
-            clip_frames: if not 0, also `frames`: the `clip_frames` - 1 frames before the first observation and
-                all T + 1 from there, uint8 (B, clip_frames + T, 3, H, W). Before an episode's first frame that
-                frame is repeated.
-            in_order: whether they come in order of worlds and time, not as they were drawn.
+            clip_frames: frames F of a clip. If not 0, the batch holds `frames`: the F - 1 frames before the first
+                observation and all T + 1 from there, uint8 (B, F + T, 3, H, W). Before an episode's first frame
+                that frame is repeated.
+            in_order: whether the sequences are sorted by world and time.
 
         Returns:
             a TensorDict with batch (B,): `action` (B, T, A), `reward` (B, T), `terminated` (B, T) and the rest.
@@ -172,7 +185,7 @@ class Replay:
         raise ValueError(f"No stored episode seems to have {steps} steps: ask for shorter sequences.")
 
     def _clip_index(self, world: Tensor, first: Tensor, clip_frames: int, steps: int) -> Tensor:
-        """Rows of the frames of clips, (B, clip_frames + T), held inside the episode of the first row."""
+        """Rows of the frames of clips, (B, F + T), none from before the first row's episode."""
         episode = self._data["episode"]
         offset = self._offset[world]
         oldest = (self._written[world] - self.rows).clamp(min=0)
@@ -186,7 +199,7 @@ class Replay:
         return offset[:, None] + torch.stack(rows, 1) % self.rows
 
     def clips(self, clip_frames: int, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every filled row with its clip: pairs of row indices (C,) and uint8 (C, clip_frames, 3, H, W)."""
+        """Every filled row with its clip: pairs of row indices (C,) and uint8 (C, F, 3, H, W)."""
         for world in range(self.num_worlds):
             written = int(self._written[world])
             first = torch.arange(max(0, written - self.rows), written, device=self.device)
@@ -196,8 +209,8 @@ class Replay:
                 yield self._offset[world] + part % self.rows, frames
 
     @torch.no_grad()
-    def reencode(self, encoder, encoder_id: str, chunk: int = 256) -> None:
-        """Replaces every latent by that of another encoder, or of the same one after a change."""
+    def reencode(self, encoder: FeatureEncoder, encoder_id: str, chunk: int = 256) -> None:
+        """Replaces every latent by what this encoder makes of its clip."""
         for index, clips in self.clips(encoder.clip_frames, chunk):
             self._data["latent"][index] = encoder(clips).to(self._data["latent"].dtype)
         self.encoder_id = encoder_id

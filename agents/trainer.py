@@ -2,9 +2,9 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,10 +12,12 @@ from torch import Tensor
 
 from mindreel.agents.checkpoint import fitting, load_checkpoint, save_checkpoint
 from mindreel.agents.collector import Collector
-from mindreel.agents.encoder_training import EncoderTraining
-from mindreel.agents.interrupts import Interrupts
+from mindreel.agents.encoder_phases import EncoderPhases
+from mindreel.agents.interrupts import Autosave
 from mindreel.agents.learner import Learner
+from mindreel.agents.protocols import Log, NoProgress, ObjectivePretrainer, Policy, Progress
 from mindreel.agents.replay import Replay
+from mindreel.agents.replay_clips import ReplayClips, encode_batch
 
 _LEAST_LATENT_STD = 0.01  # over a batch; 0.05 to 0.16 in runs that learn, 0.0003 to 0.005 in those that collapsed
 
@@ -33,11 +35,11 @@ class LoopConfig:
     refreshes: int = 4
     """Times that the encoder is trained further on newer rollouts (encoder.training_mode=refresh)."""
     refresh_until: float = 0.5
-    """Share of the updates by which the last refresh is done."""
+    """Fraction of the updates by which the last refresh is done."""
     noise: float = 0.4
     """Standard deviation of the correlated exploration noise when training starts."""
     noise_final: float = 0.2
-    """The same at its end."""
+    """Standard deviation of that noise when training ends."""
     replay_capacity: int = 200_000
     """Observations kept in replay, over all worlds."""
     log_every: int = 100
@@ -48,21 +50,21 @@ class LoopConfig:
     """Seconds between checkpoints."""
 
 
-Log = Callable[[dict], None]
-Progress = Callable[[Iterable[int], str, int, int], Iterator[int]]
-
-
 class Trainer:
     """Runs the stages of a run, and can be stopped and resumed between any two updates.
 
     Args:
         config: lengths of the stages.
-        collector: worlds, eyes and replay.
+        collector: worlds, encoder and replay.
         agent: learns and acts.
-        pretrainer: trains the encoder (encoders.pretrain.Pretrainer), or None if nothing does before the agent.
-        log: takes rows of metrics.
-        progress: shows how far a stage is: (steps, name, first step, total) -> steps.
+        pretrainer: trains the encoder by its own objective; None for an encoder that has none.
         path: the checkpoint file.
+        log: takes rows of metrics.
+        progress: shows how far the run is.
+        evaluate: measures the agent every `config.eval_every` updates.
+        log_lines: how many rows have been logged; kept in checkpoints, so that a resumed run can drop later ones.
+        encoder_fitted: whether the encoder's normalisation is kept, since it comes fitted to other rollouts.
+        monitor: measured whenever metrics of the encoder's training are due.
     """
 
     def __init__(
@@ -70,73 +72,82 @@ class Trainer:
         config: LoopConfig,
         collector: Collector,
         agent: Learner,
-        pretrainer,
-        log: Log,
-        progress: Progress,
+        pretrainer: ObjectivePretrainer | None,
         path: Path,
+        log: Log,
+        progress: Progress | None = None,
         evaluate: Callable[[], dict] | None = None,
-        log_state: Callable[[], int] | None = None,
+        log_lines: Callable[[], int] = lambda: 0,
+        encoder_fitted: bool = False,
+        monitor: Callable[[], dict[str, float]] | None = None,
     ):
-        self.config = config
-        self.collector = collector
+        self.config, self.collector, self.agent, self.pretrainer, self.path = config, collector, agent, pretrainer, path
         self.replay: Replay = collector.replay
-        self.encoder = collector.eyes.encoder
-        self.agent = agent
-        self.pretrainer = pretrainer
-        self.encoder_training = EncoderTraining(collector, pretrainer)
-        self.log, self.progress, self.path, self.evaluate = log, progress, path, evaluate
-        self.log_state = log_state or (lambda: 0)
+        self.encoder = collector.encoder
+        steps = pretrainer.config.future_steps if pretrainer else 1
+        self.clips = ReplayClips(self.replay, self.encoder.clip_frames, steps)
+        self.encoder_phases = EncoderPhases(self.encoder, self.clips, pretrainer, encoder_fitted, monitor)
+        self.log, self.progress, self.evaluate, self.log_lines = log, progress or NoProgress(), evaluate, log_lines
         self.decisions = self.updates = self.refreshes_done = 0
         self.pretrained = False
         self.owed = 0.0  # updates due and not yet done, a fraction
         self.wall_time: dict[str, float] = {}
         self.recent_returns: list[float] = []
         self.encoder_id = self.encoder.identity()
-        self._last_saved = time.monotonic()
         self._running: tuple[str, float] | None = None
         self._named_collapse = False
-        self.interrupts = Interrupts()
+        self.autosave = Autosave(lambda: save_checkpoint(self.path, self.state_dict()), config.checkpoint_seconds)
 
     # ---- stages ----
 
     def run(self) -> None:
-        """All stages, from wherever the run stands.
+        """Runs all stages, from wherever the run stands.
 
         Raises:
             KeyboardInterrupt: a signal asked to stop; what was done until then is saved.
         """
         self.prepare()
-        with self.interrupts, self._timed("train"):
+        with self.autosave, self.timed("train"):
             self._train()
-        self.save()
+        self.autosave.save()
 
     def prepare(self) -> None:
-        """The stages before the agent learns: rollouts of noise, and an encoder pretrained on them.
+        """Runs the stages before the agent learns: rollouts of noise, and an encoder pretrained on them.
 
         Raises:
             KeyboardInterrupt: as of `run`.
         """
-        with self.interrupts, self._timed("collect"):
+        with self.autosave, self.timed("collect"):
             self._collect()
-        with self.interrupts, self._timed("pretrain"):
+        with self.autosave, self.timed("pretrain"):
             self._pretrain()
+
+    def set_updates(self, updates: int) -> None:
+        """Changes how many updates of the agent the run has in all; its schedules stretch to them."""
+        self.config = replace(self.config, updates=updates)
+
+    def extend_pretraining(self) -> None:
+        """Reopens the pretraining of a run whose agent has not learned yet, to go on to more steps."""
+        assert self.pretrainer is not None
+        self.pretrainer.extend()
+        self.pretrained = False
 
     def _collect(self) -> None:
         total = self.config.seed_decisions
         for _ in self.progress(range(self.decisions, total), "collect", self.decisions, total):
             self._step(None, 1.0)
-            self._save_if_due()
+            self.autosave.step()
 
     def _pretrain(self) -> None:
         if self.pretrained:
             return
-        if not (self.pretrainer and self.pretrainer.done):
-            self.encoder_training.fit()
+        if self.encoder.clip_frames and not (self.pretrainer and self.pretrainer.done):
+            self.encoder_phases.fit()
         if self.pretrainer:
             self._train_encoder("pretrain", self.pretrainer.config.steps, self.pretrainer.config.lr)
-        self.encoder_id = self.encoder_training.settle()
+        self.refit_and_reencode()
         self.pretrained = True
-        self.save()
+        self.autosave.save()
 
     def _train(self) -> None:
         config = self.config
@@ -146,8 +157,8 @@ class Trainer:
                 self._refresh()
             self.owed += 1 / config.updates_per_decision
             while self.owed >= 1:
-                share = update / config.updates
-                self._step(self._explore, config.noise + share * (config.noise_final - config.noise))
+                fraction = update / config.updates
+                self._step(self._explore, config.noise + fraction * (config.noise_final - config.noise))
                 self.owed -= 1
             metrics = self.learn_once()
             self.updates = update + 1
@@ -155,7 +166,7 @@ class Trainer:
                 self._log_update(metrics)
             if config.eval_every and self.evaluate and self.updates % config.eval_every == 0:
                 self._log_evaluation()
-            self._save_if_due()
+            self.autosave.step()
 
     def _refresh_due(self) -> bool:
         config = self.config
@@ -167,31 +178,36 @@ class Trainer:
         return self.refreshes_done < min(due, config.refreshes)
 
     def _refresh(self) -> None:
+        assert self.pretrainer is not None
         config = self.pretrainer.config
         if self.pretrainer.done == 0:
-            self.encoder_training.fit_targets()
+            self.encoder_phases.fit_targets()
         self._train_encoder("refresh", config.refresh_steps, config.refresh_lr)
-        self.encoder_id = self.encoder_training.settle()
+        self.refit_and_reencode()
         self.refreshes_done += 1
-        self.save()
+        self.autosave.save()
 
     def _train_encoder(self, stage: str, steps: int, lr: float) -> None:
         """Trains the encoder on what replay holds."""
-        steps = self.pretrainer.planned(self.encoder_training.sample, steps)
-        training = self.pretrainer.train(self.encoder_training.sample, steps, lr)
-        for _ in self.progress(range(self.pretrainer.done, steps), stage, self.pretrainer.done, steps):
-            metrics = next(training)
-            if metrics is not None:
-                self._log(stage, metrics)
-            if self.pretrainer.done < steps:
-                self._save_if_due()
-        next(training, None)  # ends the phase
+        self.encoder_phases.train(
+            stage, steps, lr, lambda metrics: self._log(stage, metrics), self.autosave.step, self.progress
+        )
+
+    def refit_and_reencode(self) -> None:
+        """Ends a phase of the encoder's training: fits its readout, and re-encodes replay and what the worlds show."""
+        if self.pretrainer is not None:
+            self.encoder_phases.fit_readout()
+        self.encoder_id = self.encoder.identity()
+        self.collector.reencode(self.encoder_id)
 
     # ---- steps ----
 
-    def _step(self, policy, noise: float) -> None:
-        self.recent_returns += self.collector.step(policy, noise, self.encoder_id)
+    def _step(self, policy: Policy | None, noise: float) -> None:
+        returns = self.collector.step(policy, noise, self.encoder_id)
         self.decisions += 1
+        if returns:
+            self.recent_returns += returns
+            self.progress.show(episode_return=sum(returns) / len(returns))
 
     def _explore(self, features: Tensor, first: Tensor) -> Tensor:
         return self.agent.act(features, first, explore=True)
@@ -204,7 +220,7 @@ class Trainer:
             batch = self.replay.sample(config.batch_size, length, ("latent",))
             features, extra = batch["latent"].float(), None
         else:
-            features, extra, batch = self.encoder_training.encode_batch(config.batch_size, length)
+            features, extra, batch = encode_batch(self.encoder, self.clips, config.batch_size, length)
         return self.agent.update(features, batch["action"], batch["reward"], batch["terminated"], extra)
 
     # ---- records ----
@@ -222,12 +238,13 @@ class Trainer:
         if self.recent_returns:
             row["episode_return"] = sum(self.recent_returns) / len(self.recent_returns)
             self.recent_returns = []
-        self._watch_latents(row["latent_std"])
+        self._warn_of_collapse(row["latent_std"])
         row["repaired_worlds"] = self.collector.env.counters["repaired_worlds"]
         self._log("train", row)
+        self.progress.show(loss=row["consistency_loss"] + row["reward_loss"] + row["value_loss"])
 
-    def _watch_latents(self, std: float) -> None:
-        """Says once that the agent's latents no longer tell observations apart."""
+    def _warn_of_collapse(self, std: float) -> None:
+        """Warns once if the agent's latents do not tell observations apart."""
         if std >= _LEAST_LATENT_STD or self._named_collapse:
             return
         self._named_collapse = True
@@ -244,27 +261,21 @@ class Trainer:
         self._log("eval", self.evaluate())
 
     @contextmanager
-    def _timed(self, stage: str):
+    def timed(self, stage: str) -> Iterator[None]:
+        """Adds the seconds spent in between to the stage's wall time."""
         start = time.monotonic()
         self._running = (stage, start)
         try:
             yield
         finally:
-            self.wall_time[stage] = self.wall_time.get(stage, 0.0) + time.monotonic() - start
+            self.add_time(stage, time.monotonic() - start)
             self._running = None
 
+    def add_time(self, stage: str, seconds: float) -> None:
+        """Adds to the wall time of a stage."""
+        self.wall_time[stage] = self.wall_time.get(stage, 0.0) + seconds
+
     # ---- checkpoints ----
-
-    def _save_if_due(self) -> None:
-        if self.interrupts.asked or time.monotonic() - self._last_saved >= self.config.checkpoint_seconds:
-            self.save()
-        if self.interrupts.asked:
-            raise KeyboardInterrupt
-
-    def save(self) -> None:
-        """Writes the checkpoint."""
-        save_checkpoint(self.path, self.state_dict())
-        self._last_saved = time.monotonic()
 
     def state_dict(self) -> dict:
         """Everything that the rest of the run depends on."""
@@ -291,7 +302,7 @@ class Trainer:
                 "owed": self.owed,
                 "encoder_id": self.encoder_id,
                 "recent_returns": self.recent_returns,
-                "log_lines": self.log_state(),
+                "log_lines": self.log_lines(),
             },
             "wall_time": wall_time,
         }
@@ -309,8 +320,8 @@ class Trainer:
         counters = state["counters"]
         for name in ("decisions", "updates", "refreshes_done", "pretrained", "owed", "encoder_id", "recent_returns"):
             setattr(self, name, counters[name])
-        settled = self.pretrained and not (self.pretrainer and self.pretrainer.done)
-        if settled and not self.encoder.trained_by_agent and self.encoder.identity() != self.encoder_id:
+        encoded = self.pretrained and not (self.pretrainer and self.pretrainer.done)
+        if encoded and not self.encoder.trained_by_agent and self.encoder.identity() != self.encoder_id:
             raise ValueError(f"{self.path}: its latents were made by another encoder than the one it holds.")
         self.wall_time = state["wall_time"]
         torch.set_rng_state(state["random"]["torch"].cpu())

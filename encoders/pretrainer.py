@@ -1,23 +1,25 @@
-"""The pretraining loop of encoders that have an objective of their own."""
+"""Gradient steps of encoders that have an objective of their own."""
 
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import Parameter
 
-from mindreel.encoders.backbone.vit import Block
+from mindreel.encoders.backbone.vit import TransformerBlock
+from mindreel.encoders.encoder import Encoder
 from mindreel.encoders.probes.regression import effective_rank
+from mindreel.encoders.processes import average_gradients, broadcast_number, world_size
 from mindreel.encoders.throughput import autocast_dtype, count_flops, peak_flops
 
 _MOMENTS = 5  # of pretraining, at which the operations of a step are counted
-_WATCHED_CLIPS = 64  # of a step, over its batches, that metrics and the watch for collapse are computed on at most
+_MONITORED_CLIPS = 64  # of a step, over its batches, that its metrics are computed on at most
 
 
 class CollapseError(ValueError):
@@ -56,7 +58,7 @@ class PretrainConfig:
     """Effective rank of the features, or of the tokens that they are fitted to, below which the encoder counts as
     collapsed and the run stops. One strong direction is no collapse: VideoMAE's rank goes down to 2 on walker."""
     min_feature_std: float = 1e-3
-    """Standard deviation of the same, as a share of their size, below which the same holds."""
+    """Standard deviation of the features as a fraction of their size, below which the encoder counts as collapsed."""
     log_every: int = 50
     """Steps between lines of metrics."""
 
@@ -68,10 +70,12 @@ class PretrainConfig:
 
 
 Sample = Callable[[], tuple[Tensor, ...]]
+"""Draws a batch, the arguments of `Encoder.losses`: frames uint8 (B, F + K, 3, H, W), actions (B, K, A), rewards (B, K)
+and, where it is known, behaviour (B,)."""
 
 
 class Pretrainer:
-    """Trains an encoder that has `losses` and `update_teacher`, on sequences drawn from rollouts.
+    """Trains an encoder by its own objective, on batches of clips.
 
     In several processes (torch.distributed) each draws batches of its own, and gradients are averaged over all.
 
@@ -80,22 +84,21 @@ class Pretrainer:
         encoder: the encoder.
 
     Attributes:
-        watch: what else to measure where metrics are due, such as a probe; None for nothing.
+        step: gradient steps taken in all.
+        done: gradient steps taken in the present phase; 0 between phases.
 
     Raises:
         ValueError: bf16 is asked for on a device that lacks it.
     """
 
-    def __init__(self, config: PretrainConfig, encoder):
+    def __init__(self, config: PretrainConfig, encoder: Encoder):
         self.config = config
         self.encoder = encoder
         self.parameters: list[Parameter] = [p for p in encoder.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         self.dtype = autocast_dtype(config.precision, self.device)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.lr, weight_decay=config.weight_decay)
-        self.watch: Callable[[], dict[str, float]] | None = None
-        self.step = 0  # steps in all
-        self.done = 0  # steps of the present phase
+        self.step = self.done = 0
         self._affordable: float | None = None  # steps that config.tflop allows before the agent starts
         self._clips, self._seconds = 0, 0.0  # of this process, its first steps left out
         self._warm = 0
@@ -111,20 +114,21 @@ class Pretrainer:
         if not (config.tflop and steps):
             return steps
         if self._affordable is None:
-            processes = distributed.get_world_size() if distributed.is_initialized() else 1
-            clips = config.batch_size * config.accumulate * processes
+            clips = config.batch_size * config.accumulate * world_size()
             affordable = config.tflop * 1e12 / (clips * flops_per_clip(self.encoder, sample))
-            self._affordable = _of_the_first(affordable, self.device)  # masks are random, and so is their cost
+            self._affordable = broadcast_number(affordable, self.device)  # masks are random, and so is their cost
         return max(1, round(self._affordable * steps / config.steps))
 
-    def train(self, sample: Sample, steps: int, lr: float) -> Iterator[dict[str, float] | None]:
+    def train(
+        self, sample: Sample, steps: int, lr: float, monitor: Callable[[], dict[str, float]] | None = None
+    ) -> Iterator[dict[str, float] | None]:
         """Trains until `steps` of this phase are done, yielding after each: metrics where they are due, or None.
 
         Args:
-            sample: draws a batch, the arguments of `losses`: frames uint8 (B, F + K, 3, H, W), actions (B, K, A),
-                rewards (B, K) and, where it is known, behaviour (B,).
+            sample: draws a batch.
             steps: length of the phase; a resumed phase goes on where it stood.
             lr: peak learning rate.
+            monitor: what else to measure where metrics are due, such as a probe.
 
         Raises:
             CollapseError: the features have lost their rank or their spread, or are not finite.
@@ -141,15 +145,19 @@ class Pretrainer:
             self.step += 1
             self.done += 1
             due = self.done % self.config.log_every == 0 or self.done == steps
-            metrics = self._metrics(losses, clips) if due else None
+            metrics = self._metrics(losses, clips) | (monitor() if monitor else {}) if due else None
             self._note(time.perf_counter() - start)
             yield metrics
         self.done = 0
         self.encoder.eval()
 
+    def extend(self) -> None:
+        """Reopens the phase that has ended, so that `train` goes on from its last step to more of them."""
+        self.done = self.step
+
     def _gradients(self, sample: Sample) -> tuple[dict[str, Tensor], Tensor]:
-        """Leaves the mean gradient of a step's batches; returns its losses, and clips of these batches to look at."""
-        share = 1 / self.config.accumulate
+        """Computes the mean gradient of a step's batches; returns its losses, and clips to compute metrics on."""
+        weight = 1 / self.config.accumulate
         total: dict[str, Tensor] = {}
         clips: list[Tensor] = []
         self.optimizer.zero_grad(set_to_none=True)
@@ -157,10 +165,10 @@ class Pretrainer:
             frames, *rest = sample()
             with self.autocast():
                 losses = self.encoder.losses(frames, *rest)
-            (share * torch.stack([loss.float() for loss in losses.values()]).sum()).backward()
+            (weight * torch.stack([loss.float() for loss in losses.values()]).sum()).backward()
             for name, loss in losses.items():
-                total[name] = total.get(name, 0.0) + share * loss.detach()
-            if sum(map(len, clips)) < _WATCHED_CLIPS:
+                total[name] = total.get(name, 0.0) + weight * loss.detach()
+            if sum(map(len, clips)) < _MONITORED_CLIPS:
                 clips.append(frames[:, : self.encoder.clip_frames])
         average_gradients(self.parameters)
         return total, torch.cat(clips)
@@ -180,15 +188,16 @@ class Pretrainer:
     @torch.no_grad()
     def _metrics(self, losses: dict[str, Tensor], clips: Tensor) -> dict[str, float]:
         with self.autocast():
-            features = torch.cat([self.encoder.watched(part).float() for part in clips.split(self.config.batch_size)])
+            features = torch.cat(
+                [self.encoder.monitored_features(part).float() for part in clips.split(self.config.batch_size)]
+            )
         rank, std = float(effective_rank(features)), float(features.std(0).mean())
         scalars = {name: float(value) for name, value in losses.items()}
         loss = sum(scalars.values())
         # Of N clips the rank can be N - 1 at most.
         least = min(self.config.min_effective_rank, (len(features) - 1) / 2)
         self._check_collapse(rank, least, std, float(features.pow(2).mean().sqrt()), loss)
-        watched = self.watch() if self.watch else {}
-        return {"step": self.step, "loss": loss, **scalars, "effective_rank": rank, "feature_std": std, **watched}
+        return {"step": self.step, "loss": loss, **scalars, "effective_rank": rank, "feature_std": std}
 
     def _check_collapse(self, rank: float, least: float, std: float, size: float, loss: float) -> None:
         config = self.config
@@ -203,7 +212,7 @@ class Pretrainer:
         raise CollapseError(
             f"The encoder has collapsed at step {self.step}: {what}, with effective rank {rank:.2f} (at least "
             f"{least} is wanted), standard deviation {std:.3g} and size {size:.3g}. Raise "
-            "encoder.grounding.variance_coef or future_coef, or lower pretrain.lr."
+            "encoder.auxiliary.variance_coef or future_coef, or lower pretrain.lr."
         )
 
     # ---- speed ----
@@ -211,12 +220,11 @@ class Pretrainer:
     def _note(self, seconds: float) -> None:
         self._warm += 1
         if self._warm > 2:  # the first steps choose algorithms and compile
-            processes = distributed.get_world_size() if distributed.is_initialized() else 1
-            self._clips += self.config.batch_size * self.config.accumulate * processes
+            self._clips += self.config.batch_size * self.config.accumulate * world_size()
             self._seconds += seconds
 
     def throughput(self, sample: Sample) -> dict[str, float]:
-        """Operations of a clip and of all steps so far; clips a second and their share of the device's best.
+        """Operations of a clip and of all steps so far; clips a second, and what fraction of the device's best that is.
 
         Speed is that of this process, its first two steps left out; it is missing before, and all is empty without
         any step.
@@ -226,14 +234,14 @@ class Pretrainer:
         """
         if not self.step:
             return {}
-        processes = distributed.get_world_size() if distributed.is_initialized() else 1
+        processes = world_size()
         flops, clips = flops_per_clip(self.encoder, sample), self.config.batch_size * self.config.accumulate * processes
         spent = {"gflop_per_clip": flops / 1e9, "tflop": self.step * clips * flops / 1e12}
         if not self._seconds:
             return spent
         rate = self._clips / self._seconds
         peak = processes * peak_flops(self.device, self.dtype or torch.float32)
-        speed = {"clips_per_s": rate, "peak_gflop_per_s": peak / 1e9, "peak_share": rate * flops / peak}
+        speed = {"clips_per_s": rate, "peak_gflop_per_s": peak / 1e9, "peak_fraction": rate * flops / peak}
         return spent | speed
 
     # ---- checkpoints ----
@@ -252,43 +260,15 @@ class Pretrainer:
 def compile_blocks(encoder: torch.nn.Module) -> None:
     """Compiles every transformer block where it stands; they share their code, so that one is compiled."""
     for module in encoder.modules():
-        if isinstance(module, Block):
+        if isinstance(module, TransformerBlock):
             module.compile()
 
 
-def average_gradients(parameters: Sequence[Parameter]) -> None:
-    """Averages gradients over all processes; nothing to do in a single one."""
-    if not distributed.is_initialized():
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])  # one message instead of many
-    distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
-    for gradient, averaged in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(averaged.view_as(gradient))
-
-
-def broadcast(encoder: torch.nn.Module) -> None:
-    """Gives all processes the parameters and buffers of the first; nothing to do in a single one."""
-    if distributed.is_initialized():
-        for value in encoder.state_dict().values():
-            distributed.broadcast(value, 0)
-
-
-def _of_the_first(number: float, device: torch.device) -> float:
-    """The first process's number, for all of them."""
-    if not distributed.is_initialized():
-        return number
-    shared = torch.tensor(number, device=device)
-    distributed.broadcast(shared, 0)
-    return float(shared)
-
-
-def flops_per_clip(encoder, sample: Sample) -> float:
+def flops_per_clip(encoder: Encoder, sample: Sample) -> float:
     """Operations of an encoder's own objective and its gradient, for each clip of a batch.
 
-    The mean over pretraining, since an objective may go through stages. Counted on a copy, with random numbers of
-    its own, so that nothing is changed by counting.
+    The mean over pretraining, since an objective may go through stages. Counting changes nothing: it works on a copy
+    of the encoder and restores the state of the random numbers.
     """
     devices = [p.device for p in encoder.parameters() if p.device.type == "cuda"][:1]
     with torch.random.fork_rng(devices):

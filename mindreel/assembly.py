@@ -1,16 +1,18 @@
 """From a config to the parts of a run: worlds, encoder, agent, replay, trainer."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from mindreel.agents import make_agent
 from mindreel.agents.checkpoint import fitting, load_checkpoint
-from mindreel.agents.collector import Collector, Eyes
+from mindreel.agents.collector import Collector
+from mindreel.agents.learner import Learner
+from mindreel.agents.protocols import Log, Progress
 from mindreel.agents.replay import Replay
 from mindreel.agents.trainer import Trainer
 from mindreel.devices import check_device
@@ -18,6 +20,7 @@ from mindreel.encoders import ENCODERS, Encoder, make_encoder
 from mindreel.encoders.objectives.internvideo2 import InternVideo2
 from mindreel.encoders.pretrainer import Pretrainer
 from mindreel.envs import WarpEnv, Worlds, make_env
+from mindreel.pretraining.forgetting import ForgettingMonitor
 from mindreel.run_config import RunConfig, check_picture_size, choice
 from mindreel.transfer import start_from, teacher_from
 from mindreel.world_model import LatentModel
@@ -34,8 +37,8 @@ class Parts:
     """What a run consists of."""
 
     env: Worlds
-    encoder: Any
-    agent: Any
+    encoder: Encoder
+    agent: Learner
     pretrainer: Pretrainer | None
 
 
@@ -44,7 +47,9 @@ def build_env(config: RunConfig, num_envs: int, seed: int, observations: tuple[s
     name = choice(config, "encoder")
     if not observations:
         observations = ("state",) if name == "state" else ("pixels", "state")
-        if ENCODERS[name][1].reads_text and config.env.backend == "warp":  # elsewhere nothing tells what a world does
+        if (
+            ENCODERS[name][1].needs_sentences and config.env.backend == "warp"
+        ):  # elsewhere nothing tells what a world does
             observations = (*observations, "behaviour")
     return make_env(
         config.task,
@@ -97,13 +102,43 @@ def build(config: RunConfig) -> Parts:
     return Parts(env, encoder, agent, pretrainer)
 
 
-def build_trainer(config: RunConfig, parts: Parts, log, progress, path: Path, **kwargs) -> Trainer:
-    """The training loop over these parts, whose encoder `prepare` has seen to."""
+def build_trainer(
+    config: RunConfig,
+    parts: Parts,
+    log: Log,
+    progress: Progress | None,
+    path: Path,
+    evaluate: Callable[[], dict] | None = None,
+    log_lines: Callable[[], int] = lambda: 0,
+    monitor_forgetting: bool = False,
+) -> Trainer:
+    """The training loop over these parts, whose encoder `prepare` has seen to.
+
+    Args:
+        config: the run's.
+        parts: what it consists of.
+        log: takes rows of metrics.
+        progress: shows how far the run is.
+        path: the checkpoint file.
+        evaluate: measures the agent now and then.
+        log_lines: how many rows have been logged.
+        monitor_forgetting: whether the encoder's training is watched by a `ForgettingMonitor`.
+    """
     replay = Replay(config.loop.replay_capacity, config.env.num_envs, parts.env.device)
-    collector = Collector(parts.env, Eyes(parts.encoder), replay, not parts.encoder.trained_by_agent)
-    trainer = Trainer(config.loop, collector, parts.agent, parts.pretrainer, log, progress, path, **kwargs)
-    trainer.encoder_training.fitted = bool(config.encoder_from)
-    return trainer
+    collector = Collector(parts.env, parts.encoder, replay, not parts.encoder.trained_by_agent)
+    return Trainer(
+        config.loop,
+        collector,
+        parts.agent,
+        parts.pretrainer,
+        path,
+        log,
+        progress,
+        evaluate,
+        log_lines,
+        encoder_fitted=bool(config.encoder_from),
+        monitor=ForgettingMonitor(parts.encoder, replay, config.seed) if monitor_forgetting else None,
+    )
 
 
 def prepare(config: RunConfig, parts: Parts) -> None:
@@ -113,18 +148,18 @@ def prepare(config: RunConfig, parts: Parts) -> None:
         FileNotFoundError: there is no run to take an encoder from.
         ValueError: that encoder does not fit, or nothing tells what worlds do and this encoder learns from it.
     """
-    if parts.encoder.reads_text and "behaviour" not in parts.env.observations:
+    if parts.encoder.needs_sentences and "behaviour" not in parts.env.observations:
         raise ValueError("This encoder learns from what worlds are said to do, which only env.backend=warp tells.")
     prepare_encoder(config, parts.encoder, parts.env.behaviours, parts.env.device)
 
 
 def prepare_encoder(config: RunConfig, encoder: Encoder, sentences: tuple[str, ...], device: torch.device) -> None:
     """Hands an encoder what its training needs besides rollouts: sentences, a teacher, weights to start from."""
-    if encoder.reads_text:
-        encoder.read_sentences(sentences)
+    if encoder.needs_sentences:
+        encoder.set_sentences(sentences)
     if isinstance(encoder, InternVideo2):
         if encoder.config.teacher:
-            encoder.teach_with(teacher_from(encoder.config.teacher, encoder.clip_frames, device))
+            encoder.set_teacher(teacher_from(encoder.config.teacher, encoder.clip_frames, device))
         else:
             _warn_of_untrained_teacher()
     # A run that is continued has the weights in its own checkpoint, wherever they came from.

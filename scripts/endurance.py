@@ -16,7 +16,7 @@ from mindreel import cli
 from mindreel.devices import check_device
 from mindreel.env_checks.hostile_actions import endure
 from mindreel.envs import TASKS, WarpEnv, make_env, make_task
-from mindreel.runs.metrics import stage_bar
+from mindreel.runs.progress import stage_bar
 from mindreel.tables import check_out, print_table, with_list, write_rows
 
 _COLUMNS = {

@@ -21,7 +21,7 @@ from mindreel import cli
 from mindreel.assembly import Parts, checkpoint_of, load_parts
 from mindreel.run_config import GROUPS, RunConfig, choice
 from mindreel.runs.evaluation import EVALUATION_SEED, decisions_per_second, interval, play, print_scores, score_labels
-from mindreel.runs.metrics import progress_bar
+from mindreel.runs.progress import progress_bar
 from mindreel.tables import check_out, write_rows
 from mindreel.viz.video import write_mp4
 

@@ -22,7 +22,7 @@ from mindreel import cli
 from mindreel.env_checks.parity_document import check_document, print_parity, write_document
 from mindreel.env_checks.picture_sheet import write_sheet
 from mindreel.names import check_name
-from mindreel.runs.metrics import stage_bar
+from mindreel.runs.progress import stage_bar
 from mindreel.tables import check_out, with_list, write_rows
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mindreel import cli
-from mindreel.rollouts.collecting import make_rollouts
 from mindreel.rollouts.dataset import RolloutConfig
+from mindreel.rollouts.generate import make_rollouts
 from mindreel.run_config import GROUPS, RunConfig
 from mindreel.tables import check_out
 

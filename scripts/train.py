@@ -16,7 +16,8 @@ from mindreel.run_config import GROUPS, TrainConfig
 from mindreel.runs.artifacts import write_artifacts
 from mindreel.runs.evaluation import evaluator
 from mindreel.runs.folder import find_run, start_run, tell_how_to_go_on
-from mindreel.runs.metrics import MetricsLog, progress_bar
+from mindreel.runs.metrics import MetricsLog
+from mindreel.runs.progress import RunProgress
 
 
 def run(config: TrainConfig) -> None:
@@ -31,13 +32,13 @@ def run(config: TrainConfig) -> None:
     log = MetricsLog(folder)
     checkpoint = folder / "checkpoints" / "last.pt"
     trainer = assembly.build_trainer(
-        config, parts, log, progress_bar, checkpoint, evaluate=evaluator(config, parts), log_state=log.lines
+        config, parts, log, RunProgress(), checkpoint, evaluate=evaluator(config, parts), log_lines=log.lines
     )
     try:
         if config.resume:
             log.truncate(trainer.load()["log_lines"])
             print(f"Resumed at {trainer.decisions} decisions and {trainer.updates} updates.")
-        trainer.wall_time["setup"] = trainer.wall_time.get("setup", 0.0) + time.monotonic() - start
+        trainer.add_time("setup", time.monotonic() - start)
         trainer.run()
     except KeyboardInterrupt:
         tell_how_to_go_on("train", folder)

@@ -20,7 +20,7 @@ from mindreel.agents.checkpoint import load_checkpoint, save_checkpoint
 from mindreel.encoders import Encoder, make_encoder
 from mindreel.encoders.public.public_encoder import PretrainedConfig
 from mindreel.run_config import GROUPS, TrainConfig
-from mindreel.runs.metrics import progress_bar
+from mindreel.runs.progress import progress_bar
 from mindreel.transfer import encoder_config, encoder_of, start_from, teacher_from
 
 pytestmark = pytest.mark.timeout(600)  # the first of them may have to compile kernels
@@ -256,9 +256,9 @@ def test_a_run_starts_from_the_encoder_of_another(scripts: Scripts, pretrained: 
     arguments = ("preset=smoke", f"encoder_from={source}", *EXPORTABLE, *SHORT)
     scripts.succeed("train", f"run={folder}", "seed=7", "pretrain.steps=0", *arguments)
     (_, theirs), (_, own) = saved_encoder(pretrained), saved_encoder(folder)
-    # Nothing of it was trained or fitted anew but the targets of grounding, which no feature depends on, and the
+    # Nothing of it was trained or fitted anew but the targets of the auxiliary losses, which no feature depends on, and the
     # components of its tokens, over this run's rollouts.
-    anew = ("grounding.", "readout.mean", "readout.axes")
+    anew = ("auxiliary.", "readout.mean", "readout.axes")
     kept = [name for name in theirs if not name.startswith(anew)]
     assert {"mean_frame", "pixel_std", "vit.norm.weight"} <= set(kept)
     assert theirs["mean_frame"].std() > 1  # of rollouts, not the grey that it starts with
@@ -334,7 +334,7 @@ def test_encoders_that_do_not_fit_are_named(scripts: Scripts, pretrained: Path, 
 def test_the_encoder_of_another_run_teaches(scripts: Scripts, pretrained: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     folder = tmp_path / "run"
-    stages = ("pretrain.steps=5", "pretrain.log_every=1", "encoder.stage1_share=0.3", "encoder.stage2_share=0.2")
+    stages = ("pretrain.steps=5", "pretrain.log_every=1", "encoder.stage1_fraction=0.3", "encoder.stage2_fraction=0.2")
     sizes = ("encoder=internvideo2", "encoder.embedding_dim=16", f"encoder.teacher={pretrained}")
     scripts.succeed("pretrain", "preset=smoke", f"run={folder}", *sizes, *stages, *SHORT)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -416,7 +416,7 @@ def test_benchmark(scripts: Scripts, smoke: Path, tmp_path: Path) -> None:
         ("Mindreel vjepa", "pretraining"),
         ("Mindreel vjepa", "encoding"),
     }
-    assert all(row["clips_per_s"] > 0 and 0 < row["peak_share"] < 1.5 for row in encoder)
+    assert all(row["clips_per_s"] > 0 and 0 < row["peak_fraction"] < 1.5 for row in encoder)
     missing = importlib.util.find_spec("transformers") is None
     assert missing == ("V-JEPA 2 of transformers is not measured" in output)
     assert missing != any(row["engine"] == "transformers VJEPA2Model" for row in encoder)
@@ -424,7 +424,7 @@ def test_benchmark(scripts: Scripts, smoke: Path, tmp_path: Path) -> None:
 
 def test_a_part_of_the_benchmark(scripts: Scripts, tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
-    arguments = ("encoder=random", "seconds=0.01", "pretrain.batch_size=2", f"out={out}")
+    arguments = ("encoder=untrained", "seconds=0.01", "pretrain.batch_size=2", f"out={out}")
     scripts.succeed("benchmark", "encoder", *arguments)
     assert {row["what"] for row in read_rows(out) if row["engine"] == "Mindreel random"} == {"encoding"}
     assert "did you mean 'encoder'?" in scripts.fail("benchmark", "encodr")

@@ -42,7 +42,7 @@ def _update_rows(config: RunConfig, seconds: float, device: torch.device) -> lis
     assembly.prepare(config, parts)
     rows_needed = (_ROLLOUT + 4) * config.env.num_envs
     config = replace(config, loop=replace(config.loop, replay_capacity=rows_needed))
-    trainer = assembly.build_trainer(config, parts, lambda row: None, iter, Path())
+    trainer = assembly.build_trainer(config, parts, lambda row: None, None, Path())
     for _ in range(_ROLLOUT):
         trainer.collector.step(None, 1.0, trainer.encoder_id)
     agent = config.agent

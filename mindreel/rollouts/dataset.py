@@ -1,7 +1,7 @@
-"""A corpus of rollouts: episodes of one task by several policies, from random to expert, in one file."""
+"""A dataset of rollouts: episodes of one task by several policies, from random to expert, in one file."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -10,10 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mindreel.viz.video import replacing
-
-Act = Callable[[Tensor, Tensor], Tensor]
-"""features (B, D), `first` (B,) -> actions (B, A) in [-1, 1]."""
+from mindreel.files import replacing
 
 POLICIES = ("random", "noise", "medium", "expert")
 """Uniform actions, actions correlated in time, a half-trained agent, a trained one."""
@@ -30,15 +27,15 @@ class RolloutConfig:
     decisions: int = 250
     """Decisions of an episode, T; the task's whole episode where that is shorter."""
     held_out: float = 0.25
-    """Share of the episodes that only score probes."""
+    """Fraction of the episodes that only score probes."""
     noise: float = 0.2
     """Standard deviation of the correlated noise on the actions of medium and expert."""
     agent_updates: int = 3000
     """Updates of the state-based agent that becomes the expert, where no run is named."""
     agent_repeat: int = 4
     """Control steps for which its actions hold while it learns."""
-    medium_share: float = 0.25
-    """Share of these updates after which it is the medium policy."""
+    medium_fraction: float = 0.25
+    """Fraction of these updates after which it is the medium policy."""
     seed: int | None = None
     """Seed of the rollouts and of that agent; None for `seed`. Naming one gives all of seed=1,2,3 the same rollouts."""
 
@@ -51,18 +48,18 @@ class RolloutConfig:
         if held_out_episodes(self.held_out, self.episodes) >= self.episodes:
             raise ValueError(
                 f"rollouts.held_out={self.held_out} of rollouts.episodes={self.episodes} leaves no episode to learn "
-                "from: hold out a smaller share, or make more episodes."
+                "from: hold out a smaller fraction, or make more episodes."
             )
 
 
-def held_out_episodes(share: float, episodes: int) -> int:
+def held_out_episodes(fraction: float, episodes: int) -> int:
     """How many of a policy's episodes only score probes."""
-    return max(1, round(share * episodes))
+    return max(1, round(fraction * episodes))
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a file of rollouts says of itself."""
+class Metadata:
+    """What describes a dataset of rollouts."""
 
     task: str
     """Name of the task."""
@@ -84,7 +81,7 @@ class Facts:
 class Rollouts:
     """E episodes of T decisions, on the CPU."""
 
-    facts: Facts
+    metadata: Metadata
     pixels: Tensor
     """Frames uint8 (E, T + 1, 3, H, W)."""
     action: Tensor
@@ -129,11 +126,11 @@ class Rollouts:
         return self.pick(~last), self.pick(last)
 
     def targets(self) -> tuple[list[str], Tensor]:
-        """What probes should read from a frame: `state`, each angle as cosine and sine, (E, T + 1, K), and names."""
+        """What probes read from a frame: names, and `state` with each angle as cosine and sine, (E, T + 1, n)."""
         names, columns = [], []
-        for index, name in enumerate(self.facts.state_names):
+        for index, name in enumerate(self.metadata.state_names):
             value = self.state[..., index]
-            if index in self.facts.angles:
+            if index in self.metadata.angles:
                 names += [f"cos {name}", f"sin {name}"]
                 columns += [value.cos(), value.sin()]
             else:
@@ -158,14 +155,14 @@ class Rollouts:
         return self.clips(episode, step, frames, steps), *taken, self.behaviour[episode, step]
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        return ((field.name, getattr(self, field.name)) for field in fields(self) if field.name != "facts")
+        return ((field.name, getattr(self, field.name)) for field in fields(self) if field.name != "metadata")
 
     # ---- files ----
 
     def save(self, path: Path) -> None:
         """Writes a safetensors file, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        about = {field.name: json.dumps(getattr(self.facts, field.name)) for field in fields(Facts)}
+        about = {field.name: json.dumps(getattr(self.metadata, field.name)) for field in fields(Metadata)}
         with replacing(path) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in self._tensors()}, temporary, about)
 
@@ -183,7 +180,7 @@ class Rollouts:
             with safe_open(path, "pt") as file:
                 about = {name: json.loads(text) for name, text in (file.metadata() or {}).items()}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
-            facts = Facts(
+            metadata = Metadata(
                 task=about["task"],
                 policies=tuple(about["policies"]),
                 returns=tuple(about["returns"]),
@@ -192,8 +189,8 @@ class Rollouts:
                 behaviours=tuple(about["behaviours"]),
                 action_repeat=about["action_repeat"],
             )
-            return cls(facts, **tensors)
+            return cls(metadata, **tensors)
         except (SafetensorError, LookupError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path} holds no rollouts of Mindreel ({error}): delete it to have it made anew."
+                f"{path} holds no rollouts of Mindreel ({error}): delete it, and it is made again."
             ) from error

@@ -12,7 +12,7 @@ import torch
 from mindreel.agents.checkpoint import save_checkpoint
 from mindreel.agents.trainer import Trainer
 from mindreel.assembly import Parts
-from mindreel.probing.run_tables import probe_table
+from mindreel.probing.run_probes import probe_table
 from mindreel.run_config import TrainConfig, choice
 from mindreel.runs.evaluation import (
     EVALUATION_SEED,
@@ -23,7 +23,7 @@ from mindreel.runs.evaluation import (
     print_scores,
     score_labels,
 )
-from mindreel.runs.metrics import stage_bar
+from mindreel.runs.progress import stage_bar
 from mindreel.runs.provenance import COMMIT, hardware, versions
 from mindreel.viz.report import write_report
 from mindreel.viz.video import write_mp4
@@ -107,13 +107,12 @@ def _summary(config: TrainConfig, parts: Parts, trainer: Trainer, results: dict,
         summary[f"{name}_return_ci95"] = interval(returns)
         summary[f"{name}_returns"] = returns
     wall_time = {name: round(seconds, 1) for name, seconds in trainer.wall_time.items()}
-    pretrainer = trainer.pretrainer
     return summary | {
         "eval_episodes": config.eval_episodes,
         "env_frames": trainer.env_frames,
         "updates": trainer.updates,
         "repaired_worlds": parts.env.counters["repaired_worlds"],
-        "throughput": pretrainer.throughput(trainer.encoder_training.sample) if pretrainer else {},
+        "throughput": trainer.encoder_phases.throughput(),
         "wall_time_s": wall_time | {"total": round(sum(wall_time.values()), 1)},
         "hardware": hardware(config.device),
         "versions": versions(),

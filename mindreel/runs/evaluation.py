@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from mindreel.agents.collector import evaluate
+from mindreel.agents.rollout_worker import evaluate
 from mindreel.assembly import Parts, build_env
 from mindreel.run_config import RunConfig
 
@@ -29,7 +29,7 @@ def interval(returns: list[float]) -> list[float]:
 def play(config: RunConfig, parts: Parts, how: str, progress=None) -> dict:
     """Plays `eval_episodes` episodes, the same starts for each of `WAYS`; returns what `evaluate` does.
 
-    The returns are a list; the agent goes on from the plans that it had.
+    The returns are a list. The agent's plans for the worlds that it trains in stay as they were.
     """
     env = build_env(config, config.eval_episodes, config.seed + EVALUATION_SEED)
     model = parts.agent.model
@@ -40,15 +40,10 @@ def play(config: RunConfig, parts: Parts, how: str, progress=None) -> dict:
     def act(features: Tensor, first: Tensor) -> Tensor:
         return parts.agent.act(features, first, explore=False)
 
-    planner = getattr(parts.agent, "planner", None)
-    kept = None if planner is None else planner.previous_mean
-    if planner is not None:
-        planner.previous_mean = None
     try:
-        result = evaluate(env, parts.encoder, {"agent": act, "policy": policy, "random": None}[how], progress)
+        with parts.agent.in_other_worlds():
+            result = evaluate(env, parts.encoder, {"agent": act, "policy": policy, "random": None}[how], progress)
     finally:
-        if planner is not None:
-            planner.previous_mean = kept
         env.close(raise_if_closed=False)
     return result | {"returns": result["returns"].tolist()}
 

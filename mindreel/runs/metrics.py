@@ -1,34 +1,59 @@
-"""The metrics of a run on disk, and its progress on the screen."""
+"""The metrics of a run on disk: rows in a file, and curves for TensorBoard."""
 
 import json
-import sys
-from collections.abc import Iterable, Iterator
+import shutil
+import time
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
-# No thread that watches over bars: garbage may be collected in it, and what dm_control draws with must be freed in the
-# thread that made it.
-tqdm.monitor_interval = 0
+from mindreel.files import write_text
+
+_AREAS = {"pretrain": "encoder", "refresh": "encoder", "train": "agent", "eval": "eval"}
+"""Stage of a row -> first part of its tags in TensorBoard."""
+_TAGS = {"episode_return": "return", "eval_return_mean": "return"}
+_NO_CURVES = ("stage", "step", "env_frames", "updates")
 
 
 class MetricsLog:
-    """Rows of metrics, to metrics.jsonl and to TensorBoard."""
+    """Rows of metrics, to metrics.jsonl and to TensorBoard.
+
+    Tags in TensorBoard are `encoder/...` over the encoder's gradient steps, and `agent/...`, `eval/...` and
+    `speed/...` over environment frames.
+
+    Args:
+        folder: the run's.
+    """
 
     def __init__(self, folder: Path):
         self.path = folder / "metrics.jsonl"
         self._file = self.path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / "tensorboard"))
+        self._board_folder = folder / "tensorboard"
+        self._board = SummaryWriter(str(self._board_folder))
+        self._trained: tuple[float, int, int] | None = None  # time, frames and updates of the agent's last row
 
     def __call__(self, row: dict) -> None:
-        """Writes one row; `stage` prefixes the names in TensorBoard, `step` or `env_frames` is their axis."""
+        """Writes one row: `stage`, what it counts by, and numbers."""
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
-        step = int(row.get("step", row.get("env_frames", 0)))
+        self._draw(row)
+        if row.get("stage") == "train":
+            self._draw_speed(row)
+
+    def _draw(self, row: dict) -> None:
+        stage = row.get("stage", "run")
+        area, place = _AREAS.get(stage, stage), _place(row)
         for name, value in row.items():
-            if isinstance(value, int | float) and name not in ("step", "env_frames"):
-                self._board.add_scalar(f"{row.get('stage', 'run')}/{name}", value, step)
+            if isinstance(value, int | float) and name not in _NO_CURVES:
+                self._board.add_scalar(f"{area}/{_TAGS.get(name, name)}", value, place)
+
+    def _draw_speed(self, row: dict) -> None:
+        now = time.monotonic(), row["env_frames"], row["updates"]
+        if self._trained is not None:
+            seconds, frames, updates = (new - old for new, old in zip(now, self._trained, strict=True))
+            self._board.add_scalar("speed/frames_per_second", frames / max(seconds, 1e-9), _place(row))
+            self._board.add_scalar("speed/updates_per_second", updates / max(seconds, 1e-9), _place(row))
+        self._trained = now
 
     def lines(self) -> int:
         """Rows written so far."""
@@ -39,8 +64,14 @@ class MetricsLog:
         """Drops the rows after the first `lines`, which a run that was cut off wrote after its checkpoint."""
         kept = self.path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
         self._file.close()
-        self.path.write_text("".join(kept), encoding="utf-8")
+        write_text(self.path, "".join(kept))
         self._file = self.path.open("a", encoding="utf-8")
+        # TensorBoard's files cannot be cut: the curves are drawn from the rows that stay.
+        self._board.close()
+        shutil.rmtree(self._board_folder)
+        self._board = SummaryWriter(str(self._board_folder))
+        for line in kept:
+            self._draw(json.loads(line))
 
     def close(self) -> None:
         """Flushes both."""
@@ -48,18 +79,6 @@ class MetricsLog:
         self._board.close()
 
 
-def progress_bar(steps: Iterable[int], name: str, first: int, total: int) -> Iterator[int]:
-    """Shows rate and time left of a stage: `steps` again, counted."""
-    bar = stage_bar(name, total, first)
-    try:
-        for step in steps:
-            yield step
-            bar.update()
-    finally:
-        bar.close()
-
-
-def stage_bar(name: str, total: int, first: int = 0) -> tqdm:
-    """A bar that shows rate and time left; a line now and then where the output is no terminal."""
-    interval = 0.2 if sys.stderr.isatty() else 20.0
-    return tqdm(desc=f"{name:>9}", initial=first, total=total, mininterval=interval, dynamic_ncols=True)
+def _place(row: dict) -> int:
+    """Where a row lies along its axis in TensorBoard."""
+    return int(row.get("step", row.get("env_frames", 0)))

@@ -1,11 +1,12 @@
-"""The time rule in replay with real worlds, and eyes that never see what is yet to come."""
+"""The time rule in replay with real worlds, and clips that never show what is yet to come."""
 
 import pytest
 import torch
 from tensordict import TensorDict
 
-from mindreel.agents.collector import Collector, Eyes, action_range, evaluate
+from mindreel.agents.collector import Collector
 from mindreel.agents.replay import Replay
+from mindreel.agents.rollout_worker import ClipEncoder, action_range, evaluate
 from mindreel.encoders import StateConfig, VJEPAConfig, make_encoder
 from mindreel.encoders.backbone.vit import ViTConfig
 from mindreel.envs import RenderConfig, WarpEnv, make_env
@@ -38,7 +39,7 @@ def collected():
     """A collector after some decisions, and its encoder."""
     torch.manual_seed(0)
     encoder = video_encoder()
-    collector = Collector(worlds(), Eyes(encoder), Replay(100, WORLDS), store_latents=True)
+    collector = Collector(worlds(), encoder, Replay(100, WORLDS), store_latents=True)
     for _ in range(DECISIONS):
         collector.step(None, 1.0, encoder.identity())
     return collector, encoder
@@ -79,7 +80,7 @@ def test_rows_hold_what_a_second_environment_gives(collected):
 
 
 def test_stored_latents_are_those_of_their_clips(collected):
-    """Encoding replay's clips again gives what eyes saw, final observations included."""
+    """Re-encoding replay's clips gives the features that were acted on, final observations included."""
     collector, encoder = collected
     before = collector.replay._data["latent"].clone()
     collector.replay.reencode(encoder, encoder.identity())
@@ -94,7 +95,7 @@ def test_stored_latents_are_those_of_their_clips(collected):
 def test_collection_continues_where_it_was_saved(collected):
     """A second collector, restored, does and stores the same."""
     collector, encoder = collected
-    other = Collector(worlds(seed=9), Eyes(encoder), Replay(100, WORLDS), store_latents=True)
+    other = Collector(worlds(seed=9), encoder, Replay(100, WORLDS), store_latents=True)
     other.load_state_dict(collector.state_dict())
     other.replay.load_state_dict(collector.replay.state_dict())
     for each in (collector, other):
@@ -122,8 +123,8 @@ def test_later_frames_move_no_latent():
     two[:5] = one[:5]  # the same up to frame 4, another future
     seen = []
     for observations in (one, two):
-        eyes = Eyes(encoder)
-        seen.append(torch.stack([eyes.see(o, new if t == 0 else old) for t, o in enumerate(observations)]))
+        clips = ClipEncoder(encoder)
+        seen.append(torch.stack([clips.encode_next(o, new if t == 0 else old) for t, o in enumerate(observations)]))
     assert torch.equal(seen[0][:5], seen[1][:5])
     for t in range(5, 8):
         assert not torch.equal(seen[0][t], seen[1][t])
@@ -132,24 +133,25 @@ def test_later_frames_move_no_latent():
 
 def test_an_episode_starts_with_a_clip_of_its_first_frame():
     encoder, observations = video_encoder(), frames(4)
-    eyes = Eyes(encoder)
+    clips = ClipEncoder(encoder)
     still = [encoder(o["pixels"][:, None].expand(-1, 3, -1, -1, -1)) for o in observations]
-    torch.testing.assert_close(eyes.see(observations[0], torch.tensor([False, False])), still[0])  # nothing came before
-    eyes.see(observations[1], torch.tensor([False, False]))
-    peeked = eyes.peek(observations[2])
-    features = eyes.see(observations[2], torch.tensor([False, True]))
+    none, second = torch.tensor([False, False]), torch.tensor([False, True])
+    torch.testing.assert_close(clips.encode_next(observations[0], none), still[0])  # nothing came before
+    clips.encode_next(observations[1], none)
+    final = clips.encode_final(observations[2])
+    features = clips.encode_next(observations[2], second)
     torch.testing.assert_close(features[1], still[2][1])
     assert not torch.allclose(features[0], still[2][0])
-    torch.testing.assert_close(features[0], peeked[0])  # without a new episode a peek is what is seen next
+    torch.testing.assert_close(features[0], final[0])  # the same where no episode begins
     past = torch.stack([o["pixels"] for o in observations[:3]], 1)
-    torch.testing.assert_close(peeked, encoder(past))
+    torch.testing.assert_close(final, encoder(past))
 
 
 def test_a_policy_sees_the_present_and_where_episodes_start():
     env = make_env("cartpole-swingup", WORLDS, observations=("state",), seed=1)
     env.episode_steps = 3
     encoder = make_encoder(StateConfig(), 1, 5)
-    collector = Collector(env, Eyes(encoder), Replay(100, WORLDS), store_latents=True)
+    collector = Collector(env, encoder, Replay(100, WORLDS), store_latents=True)
     seen = []
 
     def policy(features: torch.Tensor, first: torch.Tensor) -> torch.Tensor:

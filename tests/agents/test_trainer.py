@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mindreel.agents.collector import Collector, Eyes
+from mindreel.agents.collector import Collector
 from mindreel.agents.mpc import MPCAgent, MPCConfig
 from mindreel.agents.planner import PlannerConfig
 from mindreel.agents.replay import Replay
@@ -31,9 +31,9 @@ def rows_of_a_run(env: WarpEnv, path: Path, lr: float) -> list[dict]:
     encoder = make_encoder(CNNConfig(image_size=SIDE, frames=2), env.action_dim, 0).eval()
     model = LatentModel(LatentModelXS(), encoder.feature_dim, env.action_dim)
     agent = MPCAgent(MPCConfig(batch_size=32, lr=lr, planner=PLANNER), model, 0.99, list(encoder.parameters()))
-    collector = Collector(env, Eyes(encoder), Replay(600, WORLDS), store_latents=False)
+    collector = Collector(env, encoder, Replay(600, WORLDS), store_latents=False)
     loop = LoopConfig(seed_decisions=40, updates=40, log_every=20)
-    Trainer(loop, collector, agent, None, rows.append, lambda steps, *_: iter(steps), path).run()
+    Trainer(loop, collector, agent, None, path, rows.append).run()
     return rows
 
 

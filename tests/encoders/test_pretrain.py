@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from mindreel.encoders.backbone.vit import ViTConfig
-from mindreel.encoders.objectives.auxiliary import GroundingConfig
+from mindreel.encoders.objectives.auxiliary import AuxiliaryConfig
 from mindreel.encoders.objectives.vjepa import VJEPA, VJEPAConfig
 from mindreel.encoders.pretrainer import CollapseError, PretrainConfig, Pretrainer, flops_per_clip
 from mindreel.encoders.probes.regression import effective_rank
@@ -31,7 +31,7 @@ CONFIG = VJEPAConfig(
     token_channels=8,
     predictor_dim=24,
     jepa_coef=0.0,
-    grounding=GroundingConfig(future_coef=1.0, reward_coef=1.0, future_components=8, change_components=4),
+    auxiliary=AuxiliaryConfig(future_coef=1.0, reward_coef=1.0, future_components=8, change_components=4),
 )
 
 
@@ -208,10 +208,9 @@ def test_tokens_are_watched_where_components_of_them_are_received() -> None:
         train(encoder, config)
 
 
-def test_what_watches_is_in_the_metrics() -> None:
-    trainer = Pretrainer(WHOLE, made())
-    trainer.watch = lambda: {"probe_r2": 0.5}
-    rows = [row for row in trainer.train(lambda: tuple(x[:16] for x in data()), 6, 1e-3) if row]
+def test_what_a_monitor_measures_is_in_the_metrics() -> None:
+    steps = Pretrainer(WHOLE, made()).train(lambda: tuple(x[:16] for x in data()), 6, 1e-3, lambda: {"probe_r2": 0.5})
+    rows = [row for row in steps if row]
     assert [row["probe_r2"] for row in rows] == [0.5, 0.5]
 
 
@@ -252,5 +251,5 @@ def test_throughput_is_that_of_the_steps() -> None:
     assert found["clips_per_s"] == pytest.approx(4 * 2 * 16 / trainer._seconds)
     assert found["tflop"] == pytest.approx(6 * 2 * 16 * found["gflop_per_clip"] / 1e3)
     expected = found["clips_per_s"] * found["gflop_per_clip"] / found["peak_gflop_per_s"]
-    assert 0 < found["peak_share"] == pytest.approx(expected)
+    assert 0 < found["peak_fraction"] == pytest.approx(expected)
     assert peak_flops(torch.device("cpu"), seconds=0.05) > 1e8

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchrl.envs.utils import check_env_specs
 
-from mindreel.agents.collector import Collector, Eyes
+from mindreel.agents.collector import Collector
 from mindreel.agents.replay import Replay
 from mindreel.encoders import StateConfig, make_encoder
 from mindreel.envs import TASKS, Task, WarpEnv, WarpSim, make_env
@@ -269,7 +269,7 @@ def test_worlds_give_it_and_replay_keeps_it():
     check_env_specs(env)
     encoder = make_encoder(StateConfig(), env.action_dim, len(env.state_names))
     replay = Replay(300, 3)
-    collector = Collector(env, Eyes(encoder), replay, store_latents=True)
+    collector = Collector(env, encoder, replay, store_latents=True)
     seen = [collector.observation["behaviour"].clone()]
     for _ in range(40):
         collector.step(None, 1.0, "state")

@@ -1,4 +1,4 @@
-"""Where clips to pretrain on come from: a run's replay, or files."""
+"""Where the clips of pretraining without an agent come from: a run's replay, a dataset of rollouts, or files."""
 
 import hashlib
 from collections.abc import Callable
@@ -12,14 +12,16 @@ from torch import Tensor
 from mindreel import cli
 from mindreel.agents.checkpoint import fitting, load_checkpoint
 from mindreel.agents.replay import Replay
+from mindreel.agents.replay_clips import ReplayClips
 from mindreel.encoders.data.clips import ClipConfig, Clips, find_recordings
 from mindreel.encoders.public.public_encoder import Pretrained, PretrainedConfig
 from mindreel.envs import make_task
+from mindreel.rollouts.dataset import Rollouts
 from mindreel.run_config import GROUPS, TrainConfig, check_picture_size
 
 
-class ReplayClips:
-    """A run's replay in the form of `Clips`.
+class SavedReplay(ReplayClips):
+    """Clips of the replay that a run has saved.
 
     Args:
         replay: the replay.
@@ -27,6 +29,10 @@ class ReplayClips:
         clip_frames: frames F of a clip.
         steps: steps K after it.
         sentences: what the task's `behaviour` points to.
+
+    Attributes:
+        action_dim: number of action dimensions, A.
+        side: height and width of its frames, in pixels.
 
     Raises:
         ValueError: it holds no pictures.
@@ -38,31 +44,56 @@ class ReplayClips:
         stored = saved["data"]
         if "pixels" not in stored:
             raise ValueError("That run's replay holds no pictures: its encoder read the simulator's state.")
-        self.replay, self.clip_frames, self.steps = replay, clip_frames, steps
+        super().__init__(replay, clip_frames, steps)
         self.skipped: dict[str, str] = {}
-        self.keys = ("behaviour",) if "behaviour" in stored else ()
         self.sentences = sentences if self.keys else ()
-        self.described = bool(self.keys) and bool((stored["behaviour"][_filled(saved)] >= 0).any())
         self.action_dim, self.side = stored["action"].shape[-1], stored["pixels"].shape[-1]
         self._digest = hashlib.sha256(stored["action"].cpu().numpy().tobytes()).hexdigest()
 
-    def sample(self, batch_size: int) -> tuple[Tensor, ...]:
-        batch = self.replay.sample(batch_size, self.steps, self.keys, self.clip_frames)
-        return batch["frames"], batch["action"], batch["reward"], *(batch[key][:, 0] for key in self.keys)
-
-    def pairs(self, count: int) -> tuple[Tensor, Tensor]:
-        batch = self.replay.sample(count, 1, (), 1)
-        return batch["frames"], batch["reward"][:, 0]
-
-    def clips(self, count: int) -> Tensor:
-        return self.replay.sample(count, 1, (), self.clip_frames)["frames"][:, : self.clip_frames]
-
     def state_dict(self) -> dict:
+        """A digest of the replay, which does not change while an encoder learns from it."""
         return {"digest": self._digest}
 
     def load_state_dict(self, state: dict) -> None:
+        """Does nothing for the replay that `state_dict` was called for.
+
+        Raises:
+            ValueError: it is another replay.
+        """
         if state != self.state_dict():
             raise ValueError("The replay has changed since this run was saved. Start anew with overwrite=true.")
+
+
+class RolloutClips:
+    """A source of clips (`agents.protocols.ClipSource`) that draws from a dataset of rollouts.
+
+    Args:
+        rollouts: the dataset, on the CPU.
+        clip_frames: frames F of a clip.
+        steps: steps K after it.
+        device: where batches go.
+    """
+
+    def __init__(self, rollouts: Rollouts, clip_frames: int, steps: int, device: torch.device):
+        self.rollouts, self.clip_frames, self.steps, self.device = rollouts, clip_frames, steps, device
+
+    @property
+    def described(self) -> bool:
+        """Whether a sentence describes any frame."""
+        return bool((self.rollouts.behaviour >= 0).any())
+
+    def sample(self, batch_size: int) -> tuple[Tensor, ...]:
+        """A batch for an encoder's `losses`."""
+        return tuple(x.to(self.device) for x in self.rollouts.sample(batch_size, self.steps, self.clip_frames))
+
+    def pairs(self, count: int) -> tuple[Tensor, Tensor]:
+        """Random pairs of successive frames, uint8 (N, 2, 3, H, W), and rewards (N,)."""
+        frames, _, reward, _ = self.rollouts.sample(count, 1, 1)
+        return frames.to(self.device), reward[:, 0].to(self.device)
+
+    def clips(self, count: int) -> Tensor:
+        """Random clips, uint8 (N, F, 3, H, W)."""
+        return self.rollouts.sample(count, 1, self.clip_frames)[0][:, :-1].to(self.device)
 
 
 def _read_size(config: Any) -> tuple[int, int]:
@@ -73,21 +104,15 @@ def _read_size(config: Any) -> tuple[int, int]:
     return config.vit.frames, config.vit.image_size
 
 
-def _filled(saved: dict[str, Any]) -> Tensor:
-    """Which rows of a saved replay were written, (worlds, rows)."""
-    rows = saved["data"]["action"].shape[1]
-    return torch.arange(rows, device=saved["written"].device) < saved["written"][:, None]
-
-
 def open_clips(
     config: TrainConfig, data: Path, clip_config: ClipConfig, device: torch.device
-) -> tuple[TrainConfig, Clips | ReplayClips, Replay | None]:
+) -> tuple[TrainConfig, Clips | SavedReplay, Replay | None]:
     """The clips under a path and, if it is a run, its replay; the config then takes that run's task and worlds."""
     (frames, side), steps = _read_size(config.encoder), config.pretrain.future_steps
     checkpoint = data / "checkpoints" / "last.pt"
     if not checkpoint.is_file():
-        corpus = find_recordings(data, clip_config.camera)
-        return config, Clips(clip_config, corpus, frames, steps, side, device), None
+        found = find_recordings(data, clip_config.camera)
+        return config, Clips(clip_config, found, frames, steps, side, device), None
     state = load_checkpoint(checkpoint, device)
     if "replay" not in state:
         raise ValueError(
@@ -101,10 +126,10 @@ def open_clips(
     config = replace(config, task=saved.task, env=saved.env)
     check_picture_size(config)
     sentences = make_task(saved.task).behaviours if saved.env.backend == "warp" else ()
-    return config, ReplayClips(replay, state["replay"], frames, steps, sentences), replay
+    return config, SavedReplay(replay, state["replay"], frames, steps, sentences), replay
 
 
-def leave_out(config: TrainConfig, clips: Clips | ReplayClips, say: Callable[[str], None]) -> TrainConfig:
+def leave_out_terms(config: TrainConfig, clips: Clips | SavedReplay, say: Callable[[str], None]) -> TrainConfig:
     """The config without the terms that need actions or rewards, where the recordings have none."""
     encoder = config.encoder
     needed = (clips.has_action, "actions", "inverse_coef"), (clips.has_reward, "rewards", "reward_coef")

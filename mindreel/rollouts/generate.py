@@ -1,5 +1,6 @@
-"""Rollouts collected: episodes of one task by each policy, and the file that keeps them."""
+"""Generating a dataset of rollouts: episodes of one task by each policy, and the file that holds them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,14 +8,15 @@ import mujoco
 import torch
 from torch import Tensor
 
-from mindreel.agents.collector import Eyes, action_range
+from mindreel.agents.protocols import FeatureEncoder, Policy
+from mindreel.agents.rollout_worker import RolloutWorker, uniform_policy
 from mindreel.assembly import build_warp, checkpoint_of
 from mindreel.envs import WarpEnv
 from mindreel.envs.warp.visibility import in_view
-from mindreel.rollouts.dataset import Act, Facts, RolloutConfig, Rollouts, held_out_episodes
+from mindreel.rollouts.dataset import Metadata, RolloutConfig, Rollouts, held_out_episodes
 from mindreel.rollouts.policies import Policies, policies_of_run, trained_policies
 from mindreel.run_config import RunConfig
-from mindreel.runs.metrics import stage_bar
+from mindreel.runs.progress import stage_bar
 from mindreel.tables import print_table
 
 _SEED, _SEED_STEP = 39_001, 1000  # so that no rollout repeats another seed's, or a training or evaluation episode
@@ -35,14 +37,12 @@ def make_rollouts(config: RunConfig, rollouts: RolloutConfig, path: Path) -> Rol
         made = collect(config, rollouts, policies, bar.update)
     made.save(path)
     print(f"\n{config.task}: {len(made)} episodes of {made.steps} decisions, in {path}")
-    pairs = zip(made.facts.policies, made.facts.returns, strict=True)
+    pairs = zip(made.metadata.policies, made.metadata.returns, strict=True)
     print_table([{"policy": name, "return": mean} for name, mean in pairs], {"policy": "policy", "return": "return"})
     return made
 
 
-def collect(
-    config: RunConfig, rollouts: RolloutConfig, policies: dict[str, tuple[Act, object] | None], tick
-) -> Rollouts:
+def collect(config: RunConfig, rollouts: RolloutConfig, policies: Policies, tick: Callable[[], object]) -> Rollouts:
     """Episodes of the config's task by each policy.
 
     Args:
@@ -54,7 +54,7 @@ def collect(
     Raises:
         ValueError: mujoco_warp does not simulate, or too few episodes of a policy last as long as they should.
     """
-    parts, facts, returns = [], None, []
+    parts, metadata, returns = [], None, []
     seed = _SEED + _SEED_STEP * config.seed
     for index, name in enumerate(rollouts.policies):
         env = build_warp(config, rollouts.episodes, seed + index, ("pixels", "state", "behaviour"))
@@ -66,11 +66,11 @@ def collect(
         _check_left(name, rollouts, int((~broken).sum()))
         returns.append(float(kept["reward"].sum(1).mean()))
         parts.append(kept)
-        facts = facts or _facts(env, rollouts, kept)
-    assert facts is not None
+        metadata = metadata or _metadata(env, rollouts, kept)
+    assert metadata is not None
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     joined["episode"] = torch.arange(len(joined["policy"]))
-    return Rollouts(replace(facts, returns=tuple(returns)), **joined)
+    return Rollouts(replace(metadata, returns=tuple(returns)), **joined)
 
 
 def _check_left(policy: str, rollouts: RolloutConfig, left: int) -> None:
@@ -82,54 +82,47 @@ def _check_left(policy: str, rollouts: RolloutConfig, left: int) -> None:
         print(f"\n{short} {rollouts.decisions} decisions and are left out: those that remain may not be typical.")
 
 
-@torch.no_grad()
 def _play(
-    env: WarpEnv, config: RunConfig, rollouts: RolloutConfig, name: str, policy: tuple[Act, object] | None, tick
+    env: WarpEnv,
+    config: RunConfig,
+    rollouts: RolloutConfig,
+    name: str,
+    found: tuple[Policy, FeatureEncoder] | None,
+    tick: Callable[[], object],
 ) -> tuple[dict[str, Tensor], Tensor]:
     """One episode in every world: columns (B, T or T + 1, ...), and the worlds whose episode broke off, (B,)."""
-    mean, scale = action_range(env)
-    act, eyes = (policy[0], Eyes(policy[1])) if policy else (None, None)
-    env.reset()
-    shape, device = env.action_spec.shape, env.device
-    first = torch.ones(env.num_envs, dtype=torch.bool, device=device)
-    broken, noise = torch.zeros_like(first), torch.zeros(shape, device=device)
+    policy, encoder, noise = None, None, 1.0  # correlated noise alone
+    if name == "random":
+        policy, noise = uniform_policy(env), 0.0
+    elif found is not None:
+        (policy, encoder), noise = found, rollouts.noise
+    worker = RolloutWorker(env, encoder, reset_ended=False)
+    broken = torch.zeros_like(worker.first)
     rows: dict[str, list[Tensor]] = {}
 
     def note(**values: Tensor) -> None:
         for key, value in values.items():
             rows.setdefault(key, []).append(value.to("cpu", copy=True))
 
-    def see():
-        seen = env.observe()
-        sim = env.sim
-        note(**{key: seen[key] for key in ("pixels", "state", "behaviour")})
-        note(qpos=sim.qpos, qvel=sim.qvel, in_view=in_view(sim, config.env.render))
-        return seen
+    def note_observation() -> None:
+        note(**{key: worker.observation[key] for key in ("pixels", "state", "behaviour")})
+        note(qpos=env.sim.qpos, qvel=env.sim.qvel, in_view=in_view(env.sim, config.env.render))
 
-    seen, places = see(), env.sim.data("geom_xpos").to("cpu", copy=True)
+    note_observation()
+    places = env.sim.data("geom_xpos").to("cpu", copy=True)
     for _ in range(rollouts.decisions):
-        noise = 0.7 * noise + 0.51**0.5 * torch.randn(shape, device=device)  # correlated as a run's own noise is
-        if name == "random":
-            action = 2 * torch.rand(shape, device=device) - 1
-        elif act is None or eyes is None:
-            action = noise
-        else:
-            action = act(eyes.see(seen, first), first) + rollouts.noise * noise
-        action = action.clamp(-1, 1)
-        root = seen.clone(recurse=False)
-        root["action"] = mean + scale * action
-        after = env.step(root)["next"]
-        note(action=action, reward=after["reward"].squeeze(-1))
-        seen, first = see(), torch.zeros_like(first)
+        step = worker.step(policy, noise)
+        note(action=step.action, reward=step.reward)
+        note_observation()
         if len(rows["action"]) < env.episode_steps:
-            broken |= after["done"].squeeze(-1)
+            broken |= step.done
         tick()
     columns = {key: torch.stack(values, 1) for key, values in rows.items()}
     return columns | {"geom_xpos": places}, broken.cpu()
 
 
-def _facts(env: WarpEnv, rollouts: RolloutConfig, columns: dict[str, Tensor]) -> Facts:
-    return Facts(
+def _metadata(env: WarpEnv, rollouts: RolloutConfig, columns: dict[str, Tensor]) -> Metadata:
+    return Metadata(
         task=env.task_name,
         policies=rollouts.policies,
         returns=(),

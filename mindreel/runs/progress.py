@@ -1,0 +1,147 @@
+"""A run's progress on the screen."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tqdm import tqdm
+
+# No thread that watches over bars: garbage may be collected in it, and what dm_control draws with must be freed in the
+# thread that made it.
+tqdm.monitor_interval = 0
+
+_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {rate_fmt}, {remaining} left{postfix}"
+_UNKNOWN_WIDTH, _UNKNOWN_HEIGHT = 100, 24
+_TRUSTED_STEPS = 3  # of a stage, before its own rate is believed
+
+
+@dataclass
+class _Stage:
+    """A stage that runs."""
+
+    name: str
+    bar: tqdm
+    left: int
+    """Steps to come."""
+    steps: int = 0
+    """Steps taken since `began`."""
+    began: float = field(default_factory=time.monotonic)
+    nested: float = 0.0
+    """Seconds spent in stages inside this one."""
+    values: dict[str, float] = field(default_factory=dict)
+
+    def seconds(self) -> float | None:
+        """What a step takes, stages inside left out; None before there were enough."""
+        if self.steps < _TRUSTED_STEPS:
+            return None
+        return (time.monotonic() - self.began - self.nested) / self.steps
+
+
+class RunProgress:
+    """Bars of a run's stages with what was shown last, such as return and loss, and the time left.
+
+    The whole run's time left is the sum over stages, at the rate that each has or had. Stages whose rate is not known
+    yet are named instead: "run 2:10 + train".
+    """
+
+    def __init__(self):
+        self._to_come: dict[str, int] = {}
+        self._seconds: dict[str, float] = {}
+        self._running: list[_Stage] = []
+        self._episode_return: float | None = None
+
+    def plan(self, stages: Mapping[str, int], seconds: Mapping[str, float]) -> None:
+        """Says what is to come.
+
+        Args:
+            stages: steps to come of each stage, in order.
+            seconds: what a step of a stage takes, where that is known.
+        """
+        self._to_come, self._seconds = dict(stages), dict(seconds)
+
+    def __call__(self, steps: Iterable[int], stage: str, first: int, total: int) -> Iterator[int]:
+        """The same steps under a bar that counts them from `first` to `total`; none for a stage that is over."""
+        if first >= total:
+            yield from steps
+            return
+        running = _Stage(stage, stage_bar(stage, total, first), total - first)
+        self._running.append(running)
+        try:
+            for step in steps:
+                yield step
+                self._count(running)
+        finally:
+            self._end(running)
+
+    def show(self, **values: float) -> None:
+        """Shows numbers beside the stage that runs; `episode_return` stays through the stages."""
+        if "episode_return" in values:
+            self._episode_return = values.pop("episode_return")
+        if self._running:
+            self._running[-1].values |= values
+
+    def _count(self, stage: _Stage) -> None:
+        stage.steps += 1
+        stage.left -= 1
+        if stage.name in self._to_come:
+            self._to_come[stage.name] -= 1
+        stage.bar.set_postfix_str(self._text(stage), refresh=False)
+        stage.bar.update()
+
+    def _end(self, stage: _Stage) -> None:
+        stage.bar.close()
+        self._running.remove(stage)
+        seconds = stage.seconds()
+        if seconds is not None:
+            self._seconds[stage.name] = seconds
+        if self._running:
+            self._running[-1].nested += time.monotonic() - stage.began
+
+    def _text(self, stage: _Stage) -> str:
+        numbers = {"return": self._episode_return} | stage.values
+        shown = [f"{name} {value:.4g}" for name, value in numbers.items() if value is not None]
+        return ", ".join([*shown, *self._run_left()])
+
+    def _run_left(self) -> list[str]:
+        known, unknown = 0.0, []
+        running = {stage.name: stage.seconds() for stage in self._running}
+        for name, steps in self._to_come.items():
+            seconds = running.get(name) or self._seconds.get(name)
+            if steps > 0 and seconds is None:
+                unknown.append(name)
+            elif seconds is not None:
+                known += max(0, steps) * seconds
+        if not any(name not in running and steps > 0 for name, steps in self._to_come.items()):
+            return []  # the bar itself says it
+        return [" + ".join([f"run {tqdm.format_interval(known)}", *unknown])]
+
+
+def progress_bar(steps: Iterable[int], name: str, first: int, total: int) -> Iterator[int]:
+    """The same steps under a bar that shows their rate and the time left."""
+    return RunProgress()(steps, name, first, total)
+
+
+def stage_bar(name: str, total: int, first: int = 0) -> tqdm:
+    """A bar that shows rate and time left; a line now and then where the output is no terminal."""
+    interval = 0.2 if sys.stderr.isatty() else 20.0
+    # Some terminals say that they have no columns, in which no bar fits.
+    known = _has_size()
+    return tqdm(
+        desc=f"{name:>9}",
+        initial=first,
+        total=total,
+        mininterval=interval,
+        bar_format=_FORMAT,
+        dynamic_ncols=known,
+        ncols=None if known else _UNKNOWN_WIDTH,
+        nrows=None if known else _UNKNOWN_HEIGHT,
+    )
+
+
+def _has_size() -> bool:
+    try:
+        return min(os.get_terminal_size(sys.stderr.fileno())) > 0
+    except (OSError, ValueError):  # no terminal, or something else in its place
+        return False
