@@ -5,36 +5,32 @@
     python scripts/probe.py encoder=vjepa encoder.jepa_coef=0,1 task=walker-walk seed=1,2,3
 
 These make rollouts of each task, pretrain each encoder on them for equally many steps and batches (with
-pretrain.tflop, for equally many operations), and probe all on the same held-out episodes; the folder keeps what is
-done, and the same command goes on from there. Any field can be a list; tables show means over seeds, rows each seed.
-What is kept does not tell versions of the code apart: after a change of code, name another folder=.
+pretrain.tflop, for equally many operations), and probe all on the same held-out episodes. The folder keeps what is
+done, and the same command continues it. Any field can be a list; tables show means over seeds, rows each seed. The
+folder does not record which version of the code made what: after a change of code, name another folder=.
 
     python scripts/probe.py run=runs/demo
     python scripts/probe.py run=runs/demo probes=state,recognition,anomaly
 
-The first probes a run's encoder for the simulator's state, beside the same network untrained and raw pixels:
+The first probes a run's encoder for the simulator's state, compared with the same network untrained and raw pixels:
 probes learn from the run's replay and are scored on fresh episodes. Fields not given are those of the run.
 """
 
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from mindreel import cli
-from mindreel.agents.checkpoint import fitting
-from mindreel.agents.replay import Replay
-from mindreel.assembly import checkpoint_of, load_parts
-from mindreel.encoders.objectives.vjepa import VJEPAConfig
-from mindreel.probing.comparison import CompareConfig, compare
-from mindreel.probing.run_tables import over_seeds, over_tasks, print_comparison, print_probes, probe_table
+from mindreel.assembly import checkpoint_of
+from mindreel.probing.compare import Probed, compare
+from mindreel.probing.printing import over_seeds, over_tasks, print_comparison, print_probes
+from mindreel.probing.run_probes import probe_run
+from mindreel.probing.settings import CompareConfig
+from mindreel.probing.variants import listed_encoders
 from mindreel.run_config import GROUPS, choice
 from mindreel.sweep.arguments import Axes, combinations, read_axes
 from mindreel.tables import check_out, write_rows
-from mindreel.transfer import encoder_config
 from mindreel.viz.probe_page import write_probes
 
 
@@ -42,10 +38,13 @@ def run(config: CompareConfig, axes: Axes) -> None:
     """Probes, prints the table and draws the figure."""
     check_out(config.out)
     if config.run and not config.probes:
-        _probe_run(config)
+        rows = probe_run(config)
+        print(f"{config.run}: {choice(config, 'encoder')} on {config.task}")
+        print_probes(rows)
+        write_rows(config.out, [{"run": config.run, "task": config.task, "seed": config.seed} | row for row in rows])
         return
-    cells = [(config, "")] if config.run else _cells(axes)
-    rows, failures = compare(cells, checkpoint_of(config.run) if config.run else None)
+    encoders = [Probed(config)] if config.run else listed_encoders(axes)
+    rows, failures = compare(encoders, checkpoint_of(config.run) if config.run else None)
     if rows:
         shown = over_seeds(rows)
         shown += over_tasks(shown)
@@ -53,68 +52,13 @@ def run(config: CompareConfig, axes: Axes) -> None:
         print(f"Figure: {write_probes(Path(config.folder) / 'probes.html', shown)}")
         write_rows(config.out, rows)
     if failures:
-        print(f"{len(failures)} failed in {len(cells)} cells; the same command tries again.", file=sys.stderr)
+        print(f"{len(failures)} of {len(encoders)} encoders failed; the same command tries again.", file=sys.stderr)
         sys.exit(1)
-
-
-def _cells(axes: Axes) -> list[tuple[CompareConfig, str]]:
-    """The config of each combination, and in what it differs besides encoder, task and seed."""
-    named = [key for key in axes if len(axes[key]) > 1 and key not in ("encoder", "task", "seed")]
-    made = [(cli.compose(CompareConfig, GROUPS, arguments, base="run"), arguments) for arguments in combinations(axes)]
-    others = _of_other_kinds([config for config, _ in made])
-    cells = []
-    for config, arguments in made:
-        variant = {text.partition("=")[0]: text.removeprefix("encoder.") for text in arguments}
-        if choice(config, "encoder") in others.get(config.encoder_from, ()):
-            config = replace(config, encoder_from="")
-            variant.pop("encoder_from", None)
-        cell = config, ", ".join(text for key, text in variant.items() if key in named)
-        if cell not in cells:  # as it would be where several encoder_from are listed, and none is taken
-            cells.append(cell)
-    return cells
-
-
-def _of_other_kinds(configs: Sequence[CompareConfig]) -> dict[str, list[str]]:
-    """For each encoder_from, the listed encoders that go without it, and says so: those of another kind than its.
-
-    Where all are of another kind it is left to each, and refused as a mistake.
-    """
-    found = {}
-    for run in dict.fromkeys(config.encoder_from for config in configs if config.encoder_from):
-        try:
-            kind = type(encoder_config(run))
-        except FileNotFoundError:  # a VJEPA2Model's folder, or its name on the hub
-            kind = VJEPAConfig
-        listed = {choice(config, "encoder"): config.encoder for config in configs if config.encoder_from == run}
-        others = [name for name, encoder in listed.items() if type(encoder) is not kind]
-        if 0 < len(others) < len(listed):
-            found[run] = others
-            (taking,) = listed.keys() - others
-            print(f"encoder_from={run} is for encoder={taking}; probed without it: {', '.join(others)}.")
-    return found
-
-
-def _probe_run(config: CompareConfig) -> None:
-    """The state, as a run's encoder, the same network untrained and raw pixels know it."""
-    checkpoint = checkpoint_of(config.run)
-    if choice(config, "encoder") == "state":
-        raise ValueError("This run reads the simulator's state itself: there is no encoder to probe.")
-    parts, state = load_parts(config, checkpoint)
-    replay = Replay(config.loop.replay_capacity, config.env.num_envs, parts.env.device)
-    with fitting(checkpoint):
-        replay.load_state_dict(state["replay"])
-    torch.manual_seed(config.seed)
-    learned = state["counters"]["updates"] > 0
-    rows = probe_table(config, parts, replay, config.loop.noise if learned else None)
-    print(f"{config.run}: {choice(config, 'encoder')} on {config.task}")
-    print_probes(rows)
-    of_run = {"run": config.run, "task": config.task, "seed": config.seed}
-    write_rows(config.out, [of_run | row for row in rows])
 
 
 def main(arguments: Sequence[str]) -> None:
     """Reads the command line; help, and mistakes in names, are those of the first encoder and task."""
-    # A list of suites is one setting, not several grids.
+    # A list of suites is one setting: it does not ask for several runs of the command.
     named = [re.sub(r"^probes=([\w,]+)$", r"probes=[\1]", text) for text in arguments]
     axes = read_axes(named)
     lists = [key for key in axes if len(axes[key]) > 1 and "run" in axes]

@@ -10,10 +10,11 @@ import torch
 from mindreel import assembly, cli
 from mindreel.agents.checkpoint import load_checkpoint, save_checkpoint
 from mindreel.encoders import CNNConfig, CNNEncoder, PixelsConfig, make_encoder
-from mindreel.probing import comparison as comparing
-from mindreel.probing.comparison import CompareConfig
-from mindreel.probing.probe_data import Subject
-from mindreel.probing.run_tables import over_seeds, over_tasks, print_comparison, probe_table
+from mindreel.probing import compare as comparing
+from mindreel.probing.printing import over_seeds, over_tasks, print_comparison
+from mindreel.probing.probe_data import ProbeData
+from mindreel.probing.run_probes import probe_table
+from mindreel.probing.settings import CompareConfig
 from mindreel.probing.suites import SUITES
 from mindreel.rollouts.dataset import Rollouts
 from mindreel.run_config import GROUPS, RunConfig
@@ -67,21 +68,21 @@ def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
             assert row["low"] - 1e-4 <= row["score"] <= row["high"] + 1e-4, row
     probes = {row["probe"] for row in rows if row["suite"] == "state"}
     assert probes == {"linear", "mlp", "attentive", "linear on tokens", "mlp on tokens", "features"}
-    assert len(list(folder.glob("cells/*/tokens.safetensors"))) == 2
-    (cell,) = folder.glob("cells/*-vjepa-*")  # what was trained here can be used elsewhere
-    taken = teacher_from(str(cell), 4, torch.device("cpu"))
-    saved = load_checkpoint(cell / "checkpoints" / "last.pt")["encoder"]
+    assert len(list(folder.glob("encoders/*/tokens.safetensors"))) == 2
+    (made,) = folder.glob("encoders/*-vjepa-*")  # what was trained here can be used elsewhere
+    taken = teacher_from(str(made), 4, torch.device("cpu"))
+    saved = load_checkpoint(made / "checkpoints" / "last.pt")["encoder"]
     assert all(torch.equal(weight, saved[name]) for name, weight in taken.state_dict().items())
     capsys.readouterr()
-    assert call_script("evaluate", f"run={cell}") == 2  # but it has no agent
+    assert call_script("evaluate", f"run={made}") == 2  # but it has no agent
     assert "an encoder that scripts/probe.py trained" in capsys.readouterr().err
-    assert call_script("pretrain", f"data={cell}", f"run={tmp_path / 'run'}") == 2  # and no replay
-    assert f"encoder_from={cell} starts from it" in capsys.readouterr().err
+    assert call_script("pretrain", f"data={made}", f"run={tmp_path / 'run'}") == 2  # and no replay
+    assert f"encoder_from={made} starts from it" in capsys.readouterr().err
     page = (folder / "probes.html").read_text()
     assert "What encoders know" in page and "http" not in page.replace("http-equiv", "")
 
     # Again: nothing is made anew, though one suite is missing.
-    state = sorted(folder.glob("cells/*/state-*.json"))
+    state = sorted(folder.glob("encoders/*/state-*.json"))
     state[0].unlink()
     before = {
         path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != "probes.html"
@@ -104,7 +105,7 @@ def test_a_preset_does_not_play_the_rollouts(call_script, tmp_path, monkeypatch)
 def test_mistakes_are_named_before_anything_is_made(call_script, capsys, tmp_path) -> None:
     folder = tmp_path / "probe"
     for argument, answer in (
-        ("probes=state,dynamic", "expected some of state"),
+        ("probes=state,dynamic", "did you mean 'dynamics'?"),
         ("encoder=vjepa,state", "nothing to probe"),
         ("encoder=vjepa,rndom", "rndom"),
         ("task=cartpole-swingup,walker-wlk", "walker-walk"),
@@ -135,10 +136,10 @@ def test_an_encoder_that_only_agents_train_is_said_to_be_untrained(cnn_run, caps
     comparing._say_untrained.cache_clear()  # another test of this process may have been told
     others = (["encoder=vjepa", "encoder.training_mode=finetune"], ["encoder=untrained"], ["encoder=pixels"])
     for arguments in (*others, ["encoder=cnn", f"encoder_from={cnn_run[0]}"]):
-        comparing._check(cli.compose(CompareConfig, GROUPS, arguments), None)
+        comparing.check(cli.compose(CompareConfig, GROUPS, arguments), None)
     assert "untrained" not in capsys.readouterr().out
     for task in ("cartpole-swingup", "reacher-easy"):
-        comparing._check(cli.compose(CompareConfig, GROUPS, ["encoder=cnn", f"task={task}"]), None)
+        comparing.check(cli.compose(CompareConfig, GROUPS, ["encoder=cnn", f"task={task}"]), None)
     assert capsys.readouterr().out.count("encoder=cnn is probed untrained") == 1
 
 
@@ -147,8 +148,8 @@ def test_encoders_of_the_runs_kind_start_from_it_and_others_do_not(
 ) -> None:
     folder, theirs = cnn_run
 
-    def dynamics(subject: Subject) -> list[dict]:
-        own = dict(subject.encoder.named_parameters()).get("net.0.weight", torch.zeros(()))
+    def dynamics(data: ProbeData) -> list[dict]:
+        own = dict(data.encoder.named_parameters()).get("net.0.weight", torch.zeros(()))
         same = torch.equal(own, theirs.get_parameter("net.0.weight"))
         return [{"probe": "weights", "target": "same as there", "score": float(same)}]
 
@@ -178,13 +179,15 @@ def test_an_untrained_teacher_is_warned_of_once(capsys) -> None:
     assert capsys.readouterr().out.count("matches an untrained network") == 1
 
 
-def test_a_cell_that_fails_leaves_the_others(call_script, capsys, tmp_path) -> None:
+def test_an_encoder_that_fails_leaves_the_others(call_script, capsys, tmp_path) -> None:
     out = tmp_path / "rows.json"
     grid = ("task=cartpole-swingup", "encoder=vjepa,untrained", "probes=state", f"folder={tmp_path}", f"out={out}")
     collapse = ("pretrain.min_feature_std=1000",)
     assert call_script("probe", *grid, *SMALL, *collapse) == 1
     errors = capsys.readouterr().err
-    assert "failed: vjepa, cartpole-swingup, 1: The encoder has collapsed" in errors and "1 failed in 2 cells" in errors
+    assert (
+        "failed: vjepa, cartpole-swingup, 1: The encoder has collapsed" in errors and "1 of 2 encoders failed" in errors
+    )
     assert {row["encoder"] for row in json.loads(out.read_text())} == {"untrained"}
 
 
@@ -199,7 +202,12 @@ def test_a_suite_that_fails_leaves_the_others(call_script, capsys, tmp_path) -> 
 
 def test_whatever_fails_leaves_the_others(call_script, capsys, monkeypatch, tmp_path) -> None:
     out = tmp_path / "rows.json"
-    grid = ("task=cartpole-swingup,reacher-easy,pendulum-swingup", "encoder=untrained", f"folder={tmp_path}", f"out={out}")
+    grid = (
+        "task=cartpole-swingup,reacher-easy,pendulum-swingup",
+        "encoder=untrained",
+        f"folder={tmp_path}",
+        f"out={out}",
+    )
     made = comparing.make_rollouts
 
     def making(config: CompareConfig, *others) -> Rollouts:
@@ -207,8 +215,8 @@ def test_whatever_fails_leaves_the_others(call_script, capsys, monkeypatch, tmp_
             raise ValueError("no room on the table")
         return made(config, *others)
 
-    def dynamics(subject: Subject) -> list[dict]:
-        if subject.task == "cartpole-swingup":
+    def dynamics(data: ProbeData) -> list[dict]:
+        if data.task == "cartpole-swingup":
             raise RuntimeError("out of memory")
         return []
 
@@ -233,8 +241,8 @@ def test_variants_and_seeds_are_told_apart(call_script, capsys, tmp_path) -> Non
     arguments = (*grid, *SMALL, *few, f"folder={tmp_path}", f"out={out}")
     assert call_script("probe", *arguments) == 0, capsys.readouterr().err
     rows = json.loads(out.read_text())
-    cells = {(row["task"], row["variant"], row["seed"]) for row in rows}
-    assert len(cells) == 4 and {variant for _, variant, _ in cells} == {"jepa_coef=0", "jepa_coef=1"}
+    probed = {(row["task"], row["variant"], row["seed"]) for row in rows}
+    assert len(probed) == 4 and {variant for _, variant, _ in probed} == {"jepa_coef=0", "jepa_coef=1"}
     printed = capsys.readouterr().out
     assert "vjepa, jepa_coef=0" in printed
     # Without masks a clip costs less, so equal compute buys more of them.
@@ -258,16 +266,17 @@ def test_other_tasks_are_those_of_the_same_worlds(call_script, capsys, monkeypat
     out = tmp_path / "rows.json"
     grid = ("task=cartpole-swingup,reacher-easy", "encoder=cnn", "env.action_repeat=2,6", f"folder={tmp_path}")
 
-    def repeats(subject: Subject) -> list[dict]:
-        parts = [subject.train, *(train for train, _ in subject.others.values())]
+    def repeats(data: ProbeData) -> list[dict]:
+        parts = [data.train, *(train for train, _ in data.others.values())]
         return [
-            {"probe": "worlds", "target": part.facts.task, "score": float(part.facts.action_repeat)} for part in parts
+            {"probe": "worlds", "target": part.metadata.task, "score": float(part.metadata.action_repeat)}
+            for part in parts
         ]
 
     monkeypatch.setitem(SUITES, "recognition", repeats)
     assert call_script("probe", *grid, *SMALL, *FEWEST, "probes=recognition", f"out={out}") == 0, capsys.readouterr()
     rows = json.loads(out.read_text())
-    assert len(rows) == 8  # two tasks' for each of four cells
+    assert len(rows) == 8  # two tasks' for each of four encoders
     assert all(row["variant"] == f"env.action_repeat={row['score']:.0f}" for row in rows), rows
 
 
@@ -334,7 +343,9 @@ def row(encoder: str, score: float, **others: object) -> dict:
 
 
 def test_scores_stand_side_by_side(capsys) -> None:
-    print_comparison([row("vjepa", 0.913, low=0.9, high=0.92), row("untrained", -0.5), row("vjepa", 0.25, target="mean")])
+    print_comparison(
+        [row("vjepa", 0.913, low=0.9, high=0.92), row("untrained", -0.5), row("vjepa", 0.25, target="mean")]
+    )
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.strip().splitlines()]
     assert lines == [
         "task suite probe target vjepa random",

@@ -1,4 +1,4 @@
-"""What is probed: an encoder and the episodes of its task, and frames drawn from them."""
+"""The data of the probes: an encoder, the episodes of its task, and frames drawn from them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from mindreel.encoders import Encoder
-from mindreel.encoders.probes.dynamics import Components, Predictor, fit_predictor
+from mindreel.encoders.probes.dynamics import Components, DynamicsPredictor, fit_predictor
 from mindreel.encoders.probes.regression import ProbeConfig
+from mindreel.envs import EnvConfig
 from mindreel.rollouts.dataset import Rollouts
-from mindreel.run_config import EnvConfig
 
 _TOKEN_BYTES = 2**31  # probes hold the tokens of all their clips at once, and copies of some
 
 
 @dataclass
-class Subject:
+class ProbeData:
     """An encoder, and the episodes of its task that it is probed on."""
 
     encoder: Encoder
@@ -28,15 +28,15 @@ class Subject:
     test: Rollouts
     """Held-out episodes, which score the probes."""
     others: dict[str, tuple[Rollouts, Rollouts]]
-    """The same of the other tasks: task -> to learn from, to score on."""
+    """Other tasks that are compared: task -> episodes to learn from, episodes to score on."""
     config: ProbeConfig
     in_view: bool
     movies: int
     device: torch.device
     folder: Path
-    """Where tokens are exported to."""
+    """Folder that tokens are exported to."""
     env: EnvConfig
-    """The worlds that the rollouts were made in."""
+    """Settings of the environments that the rollouts were made in."""
     _encoded: dict[int, Tensor] = field(default_factory=dict)
 
     def features(self, rollouts: Rollouts) -> Tensor:
@@ -48,23 +48,30 @@ class Subject:
         return self._encoded[id(rollouts)]
 
     def features_at(self, rollouts: Rollouts, episode: Tensor, step: Tensor) -> Tensor:
-        """Features of some frames, (N, D) float32; only these are encoded, unless every frame has been before."""
+        """Features of some frames, (N, D) float32; encodes no other frames, or none if all have been encoded before."""
         if id(rollouts) in self._encoded:
             return self.features(rollouts)[episode, step].float()
         return self.read(self.encoder, rollouts, episode, step).float()
 
     @torch.no_grad()
     def read(self, what: Callable[[Tensor], Tensor], rollouts: Rollouts, episode: Tensor, step: Tensor) -> Tensor:
-        """What an encoder says of the clips that end at `step` of `episode`, on the device.
+        """Output of an encoder for the clips that end at `step` of `episode`, on the device.
 
-        In float16, or float32 where that would overflow.
+        Args:
+            what: clips uint8 (N, F, 3, H, W) -> output (N, ...).
+            rollouts: the episodes.
+            episode: indices (N,).
+            step: indices (N,).
+
+        Returns:
+            float16, or float32 where that would overflow.
         """
         parts = zip(episode.split(256), step.split(256), strict=True)
         clips = (rollouts.clips(e, s, self.encoder.clip_frames).to(self.device) for e, s in parts)
         return torch.cat([_compact(what(clip)) for clip in clips])
 
     def some(self, rollouts: Rollouts, count: int, where: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Random frames of those where `where` (E, T + 1) holds: episodes (N,) and steps (N,), in order.
+        """Random frames among those that `where` (E, T + 1) marks: episodes (N,) and steps (N,), in order.
 
         The same ones for every encoder.
         """
@@ -75,19 +82,21 @@ class Subject:
 
     @cached_property
     def affordable(self) -> int:
-        """Clips whose tokens fit in `_TOKEN_BYTES`, of those that the config asks for."""
+        """How many clips' tokens fit in `_TOKEN_BYTES`; says so where the config asks for more."""
         one = torch.zeros(1, dtype=torch.int64)
         count = _TOKEN_BYTES // (self.read(self.encoder.tokens, self.train, one, one).nbytes)
         if count < self.config.rows:
             print(f"This encoder's tokens are large: {count:,} clips are probed in place of {self.config.rows:,}.")
         return count
 
-    def drawn(self, wanted: Callable[[Rollouts], Tensor | None]) -> "tuple[Drawn, Drawn]":
-        """Frames to learn from and frames to score on, among those that `wanted` (E, T + 1) marks."""
+    def drawn(self, wanted: Callable[[Rollouts], Tensor | None]) -> "tuple[DrawnFrames, DrawnFrames]":
+        """Frames to learn from and frames to score on; `wanted` marks those allowed, (E, T + 1), or is None for all."""
         most = self.affordable
         return (
-            Drawn(self, self.train, *self.some(self.train, min(self.config.rows, most), wanted(self.train))),
-            Drawn(self, self.test, *self.some(self.test, min(self.config.held_out_rows, most), wanted(self.test))),
+            DrawnFrames(self, self.train, *self.some(self.train, min(self.config.rows, most), wanted(self.train))),
+            DrawnFrames(
+                self, self.test, *self.some(self.test, min(self.config.held_out_rows, most), wanted(self.test))
+            ),
         )
 
     @cached_property
@@ -96,7 +105,7 @@ class Subject:
         return Components(self.features(self.train).flatten(0, 1)).to(self.device)
 
     @cached_property
-    def predictor(self) -> Predictor:
+    def predictor(self) -> DynamicsPredictor:
         """The dynamics probe's predictor."""
         return fit_predictor(self.config, self.components(self.features(self.train)), self.train.action.to(self.device))
 
@@ -107,10 +116,10 @@ def _compact(values: Tensor) -> Tensor:
 
 
 @dataclass
-class Drawn:
-    """Frames of some rollouts, with what an encoder says of the clips that end there."""
+class DrawnFrames:
+    """Frames of some rollouts, with an encoder's output for the clips that end there."""
 
-    subject: Subject
+    data: ProbeData
     rollouts: Rollouts
     episode: Tensor
     step: Tensor
@@ -118,19 +127,19 @@ class Drawn:
     @cached_property
     def features(self) -> Tensor:
         """(N, D) float32."""
-        return self.subject.features_at(self.rollouts, self.episode, self.step)
+        return self.data.features_at(self.rollouts, self.episode, self.step)
 
     @cached_property
     def tokens(self) -> Tensor:
-        """(N, tokens, D) as of `Subject.read`."""
-        return self.subject.read(self.subject.encoder.tokens, self.rollouts, self.episode, self.step)
+        """(N, tokens, D) as of `ProbeData.read`."""
+        return self.data.read(self.data.encoder.tokens, self.rollouts, self.episode, self.step)
 
     @property
     def newest_tokens(self) -> Tensor:
-        """The tokens of the newest tubelet, one after another: (N, rows * columns * D) float32."""
-        _, rows, columns = self.subject.encoder.token_grid
+        """The tokens of the newest tubelet in one row: (N, rows * columns * D) float32."""
+        _, rows, columns = self.data.encoder.token_grid
         return self.tokens[:, -rows * columns :].flatten(1).float()
 
     def of(self, values: Tensor) -> Tensor:
         """The rows of values (E, T + 1, ...), on the device."""
-        return values[self.episode, self.step].to(self.subject.device)
+        return values[self.episode, self.step].to(self.data.device)

@@ -22,13 +22,13 @@ from mindreel.encoders.probes.frontend import Captioner, export_tokens, fit_capt
 from mindreel.encoders.probes.recognition import correct, logistic_predictions, majority
 from mindreel.encoders.probes.regression import ProbeConfig, linear_predictions, r2
 from mindreel.encoders.probes.retrieval import clip_to_clip, recall, sentence_similarity, text_to_clip
-from mindreel.envs import RenderConfig
+from mindreel.envs import EnvConfig, RenderConfig
 from mindreel.envs.checks.violations import VIOLATIONS
-from mindreel.probing import suites
-from mindreel.probing.probe_data import Subject
+from mindreel.probing.probe_data import ProbeData
+from mindreel.probing.suites import anomaly_suite
 from mindreel.rollouts import dataset as corpus
 from mindreel.rollouts.dataset import RolloutConfig
-from mindreel.run_config import EnvConfig, RunConfig
+from mindreel.run_config import RunConfig
 
 CONFIG = ProbeConfig(steps=200, hidden=32, batch_size=64, lr=5e-3)
 
@@ -323,7 +323,7 @@ def test_every_violation_says_how_many_pairs_there_are(tmp_path) -> None:
     rollouts = RolloutConfig(policies=("random",), episodes=4, decisions=26)
     config = RunConfig(task="reacher-easy", env=EnvConfig(render=render, frame_skip=3))
     train, test = corpus.collect(config, rollouts, {}, lambda: None).split(0.5)
-    subject = Subject(
+    data = ProbeData(
         encoder=Averages(),
         task="reacher-easy",
         train=train,
@@ -336,8 +336,8 @@ def test_every_violation_says_how_many_pairs_there_are(tmp_path) -> None:
         folder=tmp_path,
         env=config.env,
     )
-    assert suites._stage(subject, 2)._sim("").substeps == 3
-    rows = suites.anomaly(subject)
+    assert anomaly_suite._stage(data, 2)._sim("").substeps == 3
+    rows = anomaly_suite.anomaly(data)
     pairs = {row["target"]: row["score"] for row in rows if row["probe"] == "pairs"}
     assert list(pairs) == [*VIOLATIONS, "all"]
     assert pairs["gravity"] == 0 and pairs["reverse"] == 6

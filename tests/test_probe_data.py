@@ -9,11 +9,11 @@ import torch
 
 from mindreel import cli
 from mindreel.encoders import UntrainedEncoder, make_encoder
-from mindreel.pretraining.on_rollouts import pretrained
-from mindreel.probing import comparison as comparing
+from mindreel.pretraining.dataset_encoder import pretrained
+from mindreel.probing import compare as comparing
 from mindreel.probing import probe_data as probed
-from mindreel.probing.comparison import CompareConfig
-from mindreel.probing.probe_data import Subject
+from mindreel.probing.probe_data import ProbeData
+from mindreel.probing.settings import CompareConfig
 from mindreel.probing.suites import SUITES, retrieval, state
 from mindreel.rollouts.dataset import RolloutConfig, Rollouts
 from mindreel.run_config import GROUPS
@@ -86,13 +86,13 @@ def test_text_is_not_learned_from_rollouts_without_any(rollouts, tmp_path) -> No
     pretrained(config, rollouts, tmp_path / "encoder.pt")
 
 
-def untrained(rollouts: Rollouts, folder: Path, others: dict | None = None) -> Subject:
+def untrained(rollouts: Rollouts, folder: Path, others: dict | None = None) -> ProbeData:
     """The untrained network, learning from the episodes that it is scored on."""
     config = cli.compose(CompareConfig, GROUPS, ["task=reacher-easy", "encoder=untrained", *SMALL])
     encoder = make_encoder(config.encoder, 2, 1).eval()
     encoder.fit_readout(rollouts.sample(40, 1, encoder.clip_frames)[0][:, :-1])
     common = {"in_view": True, "movies": 0, "device": torch.device("cpu"), "folder": folder, "env": config.env}
-    return Subject(encoder, "reacher-easy", rollouts, rollouts, others or {}, config.probe, **common)
+    return ProbeData(encoder, "reacher-easy", rollouts, rollouts, others or {}, config.probe, **common)
 
 
 def test_a_clip_of_another_task_with_the_same_sentence_is_a_match(rollouts, tmp_path) -> None:
@@ -120,45 +120,45 @@ def test_tokens_that_would_fill_the_memory_are_fewer(rollouts, tmp_path, monkeyp
 
 
 def test_large_tokens_are_not_cut_off_at_the_end_of_half_precision(rollouts, tmp_path) -> None:
-    subject = untrained(rollouts, tmp_path)
-    assert isinstance(subject.encoder, UntrainedEncoder)
-    small = [part.tokens for part in subject.drawn(lambda rollouts: None)]
+    data = untrained(rollouts, tmp_path)
+    assert isinstance(data.encoder, UntrainedEncoder)
+    small = [part.tokens for part in data.drawn(lambda rollouts: None)]
     with torch.no_grad():
-        subject.encoder.vit.norm.weight.mul_(1e6)
-        subject.encoder.vit.norm.bias.mul_(1e6)
-    large = [part.tokens for part in subject.drawn(lambda rollouts: None)]
+        data.encoder.vit.norm.weight.mul_(1e6)
+        data.encoder.vit.norm.bias.mul_(1e6)
+    large = [part.tokens for part in data.drawn(lambda rollouts: None)]
     for before, after in zip(small, large, strict=True):
         assert before.dtype == torch.float16 and after.dtype == torch.float32 and after.abs().max() > 65_504
         torch.testing.assert_close(after / 1e6, before.float(), rtol=1e-2, atol=1e-3)
-    assert all(math.isfinite(row["score"]) for row in state(subject))
+    assert all(math.isfinite(row["score"]) for row in state(data))
 
 
 def test_scores_are_kept_for_the_other_tasks_rollouts_that_they_are_of(rollouts, monkeypatch, tmp_path) -> None:
-    subject, asked = untrained(rollouts, tmp_path), []
-    monkeypatch.setitem(SUITES, "recognition", lambda subject: asked.append(1) or [])
+    data, asked = untrained(rollouts, tmp_path), []
+    monkeypatch.setitem(SUITES, "recognition", lambda data: asked.append(1) or [])
     config = cli.compose(CompareConfig, GROUPS, [])
     for key in ("0123abcd", "4567cdef", "0123abcd"):
-        comparing._suite(config, "recognition", subject, {"reacher-hard": key})
+        comparing.suite_rows(config, "recognition", data, {"reacher-hard": key})
     assert len(asked) == 2
 
 
 def test_only_the_frames_that_are_asked_for_are_encoded(rollouts, tmp_path) -> None:
-    subject, read = untrained(rollouts, tmp_path), []
-    subject.encoder.register_forward_hook(lambda module, clips, features: read.append(len(features)))
+    data, read = untrained(rollouts, tmp_path), []
+    data.encoder.register_forward_hook(lambda module, clips, features: read.append(len(features)))
     frames = torch.tensor([0, 5, 7]), torch.tensor([6, 0, 3])
-    alone = subject.features_at(rollouts, *frames)
+    alone = data.features_at(rollouts, *frames)
     assert sum(read) == 3
-    every = subject.features(rollouts)
+    every = data.features(rollouts)
     assert every.shape[:2] == (8, 7) and sum(read) == 3 + 8 * 7
     torch.testing.assert_close(every[frames].float(), alone, rtol=1e-2, atol=1e-3)  # float16, in other batches
     assert len({tuple(row) for row in alone.tolist()}) == 3
-    assert torch.equal(subject.features_at(rollouts, *frames), every[frames].float()) and sum(read) == 3 + 8 * 7
+    assert torch.equal(data.features_at(rollouts, *frames), every[frames].float()) and sum(read) == 3 + 8 * 7
 
 
 def test_rollouts_hold_what_was_asked_for(rollouts) -> None:
     assert len(rollouts) == 8 and rollouts.steps == 6
     assert [len(part) for part in rollouts.pick(rollouts.episode % 4 < 2).split(0.25)] == [2, 2]  # never none
-    assert rollouts.facts.policies == ("random", "noise") and len(rollouts.facts.returns) == 2
+    assert rollouts.metadata.policies == ("random", "noise") and len(rollouts.metadata.returns) == 2
     assert rollouts.policy.tolist() == [0] * 4 + [1] * 4
     train, test = rollouts.split(0.25)
     assert test.episode.tolist() == [3, 7] and len(train) == 6
@@ -166,7 +166,7 @@ def test_rollouts_hold_what_was_asked_for(rollouts) -> None:
     names, values = rollouts.targets()
     assert names[:4] == ["cos position[0]", "sin position[0]", "cos position[1]", "sin position[1]"]
     torch.testing.assert_close(values[..., 1], rollouts.qpos[..., 0].sin())
-    assert values.shape[-1] == len(names) == len(rollouts.facts.state_names) + 2
+    assert values.shape[-1] == len(names) == len(rollouts.metadata.state_names) + 2
     assert (rollouts.geom_xpos[1:] != rollouts.geom_xpos[:-1]).flatten(1).any(1).all()  # other targets
 
 
