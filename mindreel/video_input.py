@@ -73,9 +73,8 @@ def open_video(file: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """
     if not file.is_file():  # a pipe would be waited for
         raise UnreadableVideoError("it is not a file")
-    limits: list = [_LIMITS]
     try:
-        with av.open(str(file.absolute()), options=_OPTIONS, stream_options=limits) as container:
+        with av.open(str(file.absolute()), options=_OPTIONS) as container:
             streams = [one for one in container.streams.video if "attached_pic" not in str(one.disposition).lower()]
             if not streams:
                 others = ", ".join(sorted({stream.type for stream in container.streams}))
@@ -171,7 +170,7 @@ def read_frames(file: Path, times: VideoTimes, first: int, last: int, convert: C
     # Single pictures may be damaged, but a long still at the end is where a file was cut off.
     if 2 * len(found) <= len(expected) or (expected > max(found)).sum() > len(expected) / 10:
         raise UnreadableVideoError(f"only {len(found)} of its frames {first} to {last - 1} decode")
-    latest = found[max((index for index in found if index <= first), default=min(found))]
+    latest = found[min(found)]  # the one that stands at `first`, or else the next
     frames = []
     for index in range(first, last):
         latest = found.get(index, latest)

@@ -195,3 +195,96 @@ def test_a_data_set_without_frames_is_named(tmp_path: Path, rows: int | None) ->
         pyarrow.parquet.write_table(pyarrow.parquet.read_table(file).slice(0, rows), file)
     with pytest.raises(ValueError, match=rf"nothing to draw clips from \({tmp_path}/data.*it holds no (frames|tables)"):
         Clips(ClipConfig(), find_recordings(tmp_path), FRAMES, STEPS, SIDE)
+
+
+def test_whole_numbers_are_actions_too(tmp_path: Path) -> None:
+    table = columns()
+    table["action"] = [t % 4 for length in LENGTHS for t in range(length)]
+    features = {name: {"dtype": kind} for name, kind in {KEY: "image", "action": "int64"}.items()}
+    found = find_recordings(write(tmp_path, table=table, features=features))
+    assert Clips(ClipConfig(), found, FRAMES, STEPS, SIDE).has_action
+    for one, length in zip(found.recordings, LENGTHS, strict=True):
+        np.testing.assert_array_equal(one.action, (np.arange(length - 1) % 4).reshape(-1, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "sentence"),
+    [
+        ("frame_index", {5: 7}, "its row 5 is frame 7 by its frame_index"),
+        ("frame_index", {0: 1}, "its row 0 is frame 1 by its frame_index"),
+        ("timestamp", {6: 0.9}, "its row 6 is frame 9 by its timestamp"),
+        ("timestamp", {3: None}, "its row 3 is frame nan by its timestamp"),
+    ],
+)
+def test_rows_that_are_not_the_frames_are_skipped(tmp_path: Path, name: str, change: dict, sentence: str) -> None:
+    """Here rows were taken out, and the video's frames were not."""
+    table = columns()
+    steps = [t if name == "frame_index" else t / 10 + 0.002 for length in LENGTHS for t in range(length)]
+    table[name] = [change.get(row, step) for row, step in enumerate(steps)]
+    kinds = {KEY: "image", name: "float32" if name == "timestamp" else "int64"}
+    features = {feature: {"dtype": kind} for feature, kind in kinds.items()}
+    found = find_recordings(write(tmp_path, table=table, features=features))
+    assert len(found.recordings) == 2
+    assert found.skipped == {f"{tmp_path} episode 0": f"{sentence}: expected a row for each frame"}
+
+
+def test_an_episode_whose_rows_lie_apart_is_named(tmp_path: Path) -> None:
+    table = columns()
+    table["episode_index"] = [0] * 12 + [1] * 10 + [0] * 9
+    found = find_recordings(write(tmp_path, table=table))
+    assert len(found.recordings) == 2 and found.skipped[f"{tmp_path} episode 0"].startswith("its rows lie apart")
+
+
+def test_pictures_stand_upright(tmp_path: Path) -> None:
+    table, file = columns(), io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned clockwise by a quarter to be upright, as phones write it
+    picture = np.zeros((SIDE, SIDE, 3), np.uint8)
+    picture[: SIDE // 2] = 200  # the upper half comes to lie on the right
+    Image.fromarray(picture).save(file, "JPEG", exif=exif, quality=95)
+    table[KEY][0] = {"bytes": file.getvalue(), "path": "0.jpg"}
+    frame = find_recordings(write(tmp_path, table=table)).recordings[0].read(0, 1, SIDE)[0].float()
+    assert frame[:, :, SIDE // 2 :].mean() > 150 > 50 > frame[:, :, : SIDE // 2].mean()
+
+
+def test_a_snapshot_of_the_hub_is_links(tmp_path: Path) -> None:
+    """Its files are links to NAME/blobs; those of another folder are not followed."""
+    root = write(tmp_path / "datasets--x" / "snapshots" / "abc")
+    table = root / "data" / "chunk-000" / "file-000.parquet"
+    blob = tmp_path / "datasets--x" / "blobs" / "f00"
+    blob.parent.mkdir()
+    table.rename(blob)
+    table.symlink_to(blob)
+    assert len(find_recordings(root).recordings) == 3
+    blob.rename(tmp_path / "elsewhere")
+    table.unlink()
+    table.symlink_to(tmp_path / "elsewhere")
+    found = find_recordings(root)
+    assert not found.recordings and found.skipped == {str(table): f"{table} leads out of the data set's folder"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lerobot_reads_the_same(tmp_path: Path) -> None:
+    """Held against the library, where it is installed: frames within what codecs lose, actions equal."""
+    datasets = pytest.importorskip("lerobot.datasets.lerobot_dataset")
+    features = {
+        KEY: {"dtype": "video", "shape": (64, 64, 3), "names": ["height", "width", "channels"]},
+        "action": {"dtype": "int64", "shape": (2,), "names": None},
+    }
+    root = tmp_path / "data"
+    theirs = datasets.LeRobotDataset.create("mindreel/test", 10, features, root=root, use_videos=True)
+    for _ in range(2):
+        for t in range(8):
+            picture = np.full((64, 64, 3), 20 * t + 20, np.uint8)
+            theirs.add_frame({KEY: picture, "action": np.array([t, -t]), "task": "push"})
+        theirs.save_episode()
+    if hasattr(theirs, "finalize"):
+        theirs.finalize()
+    theirs = datasets.LeRobotDataset("mindreel/test", root=root)
+    found = find_recordings(root)
+    frames = torch.cat([one.read(0, one.frames, 64) for one in found.recordings]).float() / 255
+    expected = [theirs[index] for index in range(len(theirs))]
+    torch.testing.assert_close(frames, torch.stack([row[KEY] for row in expected]), atol=0.02, rtol=0)
+    for number, one in enumerate(found.recordings):
+        actions = [row["action"].tolist() for row in expected if row["episode_index"] == number]
+        np.testing.assert_array_equal(one.action, actions[:-1])

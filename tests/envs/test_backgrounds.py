@@ -1,5 +1,7 @@
 """What moves behind the scene."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
@@ -92,3 +94,30 @@ def test_the_background_lies_behind_the_scene(floor):
     moved = env.step(first.set("action", action))["next", "pixels"]
     still = plain.step(reference.set("action", action))["next", "pixels"]
     assert (moved != first["pixels"]).float().mean() > (still != reference["pixels"]).float().mean() + 0.1
+
+
+def test_videos_stand_upright_and_play_by_their_times(tmp_path):
+    """A phone's video, on its side by a quarter turn, and a browser's, whose times are milliseconds."""
+    times = [0, 95, 200, 305, 400, 495]
+    for name, codec, turn in (("phone.mp4", "libx264", -90), ("browser.webm", "libvpx", 0)):
+        (tmp_path / name).mkdir()
+        with av.open(str(tmp_path / name / name), "w") as container:
+            stream = container.add_stream(codec)
+            stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+            stream.codec_context.time_base = Fraction(1, 1000)
+            if turn:
+                stream.set_display_rotation(turn)
+            for time in times:
+                picture = np.full((32, 64, 3), 40 + time // 3, dtype=np.uint8)
+                picture[:, :32] = 20
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = time, Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        videos = Videos(str(tmp_path / name), 1, 24, 12, CPU)
+        seen = torch.stack([videos.frames(torch.tensor([t / 10 + 0.02]))[0] for t in range(6)]).float()
+        dark = seen[:, :, :10] if turn else seen[..., :5]  # turned clockwise, the left half is the upper one
+        bright = seen[:, :, 14:] if turn else seen[..., 7:]
+        assert dark.mean() < 30
+        expected = torch.tensor([40 + time // 3 for time in times])
+        assert (bright.mean((1, 2, 3)) - expected).abs().max() < 8
