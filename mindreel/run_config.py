@@ -1,47 +1,20 @@
 """What a run is made of, as frozen dataclasses: worlds, loop, encoder, world model, agent."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mindreel.agents import AGENTS
 from mindreel.agents.mpc import MPCConfig
 from mindreel.agents.trainer import LoopConfig
-from mindreel.encoders import ENCODERS
+from mindreel.encoders import ALIASES, ENCODERS
 from mindreel.encoders.objectives.vjepa import VJEPAConfig
 from mindreel.encoders.pretrainer import PretrainConfig
 from mindreel.encoders.probes.regression import ProbeConfig
 from mindreel.encoders.public.public_encoder import PretrainedConfig
-from mindreel.envs import Backend, RandomizeConfig, RenderConfig
+from mindreel.envs import EnvConfig
 from mindreel.world_model import WORLD_MODELS, LatentModelConfig
-
-
-@dataclass(frozen=True)
-class EnvConfig:
-    """The worlds that the agent acts in."""
-
-    backend: Backend = "warp"
-    """What simulates: mujoco_warp, the official environments of dm_control, or any of Gymnasium (task=ID)."""
-    num_envs: int = 16
-    """Worlds that run side by side, B."""
-    action_repeat: int = 2
-    """Control steps for which one action holds; their rewards are summed."""
-    frame_skip: int | None = None
-    """Physics steps in one control step; the task's own if null."""
-    time_limit: int | None = None
-    """Decisions after which an episode is cut off; the task's own limit if null."""
-    render: RenderConfig = field(default_factory=RenderConfig)
-    """The cameras."""
-    randomize: RandomizeConfig = field(default_factory=RandomizeConfig)
-    """How much worlds and episodes differ; of mujoco_warp."""
-    max_contacts: int | None = None
-    """Contacts that a world may have on average; mujoco_warp's guess if null."""
-    max_constraints: int | None = None
-    """Scalar constraints that a world may have; the task's own number, or a guess, if null."""
-    fast_render: bool = True
-    """Whether dm_control draws as env.render says, several times as fast as with its standard look."""
-    workers: int | None = None
-    """Processes that the worlds are shared out to, 0 for none; if null, none for warp, and one for each CPU
-    core for dm_control and Gymnasium."""
 
 
 @dataclass(frozen=True)
@@ -115,3 +88,16 @@ def check_picture_size(config: RunConfig) -> None:
         f"{field}={size} does not fit the pictures of {height} x {width} pixels that are drawn: add "
         f"env.render.height={rows} env.render.width={size}, or change {field}."
     )
+
+
+def current_names(arguments: Sequence[str]) -> list[str]:
+    """The arguments with former names of encoders replaced; prints a sentence for each that was."""
+    found = []
+    for text in arguments:
+        key, equals, names = text.partition("=")
+        if key in ("encoder", "encoder.name"):
+            for former in set(names.split(",")) & ALIASES.keys():
+                print(f"encoder={former} is called encoder={ALIASES[former]}.", file=sys.stderr)
+            names = ",".join(ALIASES.get(name, name) for name in names.split(","))
+        found.append(key + equals + names)
+    return found

@@ -8,7 +8,6 @@ import torch
 
 from mindreel import cli
 from mindreel.agents.checkpoint import fitting, load_checkpoint
-from mindreel.cli import composing, schema
 from mindreel.encoders import ENCODERS, Encoder, make_encoder
 from mindreel.encoders.objectives.vjepa import VJEPAConfig
 from mindreel.encoders.public.hub import download, on_hub
@@ -38,9 +37,8 @@ def encoder_config(run: str) -> Any:
         FileNotFoundError: there is no such run.
         ValueError: its config.yaml does not describe an encoder of this version.
     """
-    file = composing.config_file(run)
-    layer = {"encoder": composing.read(file).get("encoder", {})}
-    return composing.compose(_EncoderOf, _GROUPS, composing.parse((), _GROUPS), layer, str(file)).encoder
+    file = cli.config_file(run)
+    return cli.from_dict({"encoder": cli.read(file).get("encoder", {})}, _EncoderOf, _GROUPS, source=file).encoder
 
 
 def start_from(encoder: Encoder, config: Any, run: str, device: torch.device, named: str = "encoder_from") -> None:
@@ -96,7 +94,7 @@ def _start_from_transformers(encoder: Encoder, config: Any, folder: Path) -> Non
             f"encoder={_name(config)} cannot; encoder=pretrained encoder.source={folder} reads it as it is."
         )
     taken = from_transformers(folder, 1, config, config.vit.frames, config.vit.image_size)
-    differing = _differences(schema.plain(taken.config.vit), schema.plain(config.vit), "encoder.vit.")
+    differing = _differences(cli.to_dict(taken.config.vit, {}), cli.to_dict(config.vit, {}), "encoder.vit.")
     if differing:
         raise ValueError(
             f"encoder_from={folder}: its encoder does not fit this one. Set as there: {', '.join(differing)}."

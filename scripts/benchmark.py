@@ -16,7 +16,7 @@ from mindreel.benchmarks.agent import agent_rows
 from mindreel.benchmarks.encoder import encoder_rows
 from mindreel.benchmarks.worlds import env_rows
 from mindreel.devices import check_device, use_tensor_cores
-from mindreel.run_config import GROUPS, RunConfig
+from mindreel.run_config import GROUPS, RunConfig, current_names
 from mindreel.runs.provenance import hardware
 from mindreel.tables import check_out, print_table, write_rows
 
@@ -72,7 +72,7 @@ def _with_subcommand(arguments: list[str]) -> list[str]:
 def main(arguments: Sequence[str]) -> None:
     """Reads the command line and runs."""
     use_tensor_cores()
-    cli.main(run, BenchmarkConfig, GROUPS, base="run", argv=_with_subcommand(list(arguments)))
+    cli.main(run, BenchmarkConfig, GROUPS, base="run", argv=_with_subcommand(current_names(arguments)))
 
 
 if __name__ == "__main__":

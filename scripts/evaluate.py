@@ -19,7 +19,7 @@ import torch
 
 from mindreel import cli
 from mindreel.assembly import Parts, checkpoint_of, load_parts
-from mindreel.run_config import GROUPS, RunConfig, choice
+from mindreel.run_config import GROUPS, RunConfig, choice, current_names
 from mindreel.runs.evaluation import EVALUATION_SEED, decisions_per_second, interval, play, print_scores, score_labels
 from mindreel.runs.progress import progress_bar
 from mindreel.tables import check_out, write_rows
@@ -93,7 +93,7 @@ def _row(config: EvaluateConfig, how: str, result: dict, seconds: float) -> dict
 
 def main(arguments: Sequence[str]) -> None:
     """Reads the command line and runs."""
-    cli.main(run, EvaluateConfig, GROUPS, base="run", argv=arguments)
+    cli.main(run, EvaluateConfig, GROUPS, base="run", argv=current_names(arguments))
 
 
 if __name__ == "__main__":

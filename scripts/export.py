@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from mindreel import cli
-from mindreel.cli import composing
 from mindreel.encoders.objectives.video_encoder import VideoEncoder
 from mindreel.encoders.public.transformers_format import push_to_hub, save_pretrained
 from mindreel.transfer import encoder_of
@@ -42,7 +41,7 @@ def run(config: ExportConfig) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} holds something already: remove it or name another with out=FOLDER.")
     encoder = encoder_of(config.run, torch.device("cpu"))
-    facts = composing.read(composing.config_file(config.run))
+    facts = cli.read(cli.config_file(config.run))
     name = facts["encoder"]["name"]
     if not isinstance(encoder, VideoEncoder):
         raise ValueError(f"encoder={name} is no video transformer of ours: there is nothing to export.")

@@ -22,7 +22,7 @@ from mindreel.encoders.data.clips import ClipConfig
 from mindreel.pretraining.live_run import pretrain_on_worlds
 from mindreel.pretraining.offline_run import pretrain_on_data
 from mindreel.pretraining.torchrun import is_first, process_count
-from mindreel.run_config import GROUPS, TrainConfig, choice
+from mindreel.run_config import GROUPS, TrainConfig, choice, current_names
 from mindreel.tables import check_out, write_rows
 
 
@@ -59,7 +59,7 @@ def run(config: PretrainRunConfig) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Reads the command line and runs."""
     use_tensor_cores()
-    cli.main(run, PretrainRunConfig, GROUPS, base="resume", argv=arguments)
+    cli.main(run, PretrainRunConfig, GROUPS, base="resume", argv=current_names(arguments))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from mindreel import cli
 from mindreel.rollouts.dataset import RolloutConfig
 from mindreel.rollouts.generate import make_rollouts
-from mindreel.run_config import GROUPS, RunConfig
+from mindreel.run_config import GROUPS, RunConfig, current_names
 from mindreel.tables import check_out
 
 
@@ -39,7 +39,7 @@ def run(config: RolloutsConfig) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Reads the command line and runs."""
-    cli.main(run, RolloutsConfig, GROUPS, base="run", argv=arguments)
+    cli.main(run, RolloutsConfig, GROUPS, base="run", argv=current_names(arguments))
 
 
 if __name__ == "__main__":

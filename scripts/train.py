@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mindreel import assembly, cli
 from mindreel.devices import check_device, use_tensor_cores
-from mindreel.run_config import GROUPS, TrainConfig
+from mindreel.run_config import GROUPS, TrainConfig, current_names
 from mindreel.runs.artifacts import write_artifacts
 from mindreel.runs.evaluation import evaluator
 from mindreel.runs.folder import find_run, start_run, tell_how_to_go_on
@@ -51,7 +51,7 @@ def run(config: TrainConfig) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Reads the command line and runs."""
     use_tensor_cores()
-    cli.main(run, TrainConfig, GROUPS, base="resume", argv=arguments)
+    cli.main(run, TrainConfig, GROUPS, base="resume", argv=current_names(arguments))
 
 
 if __name__ == "__main__":

@@ -15,16 +15,16 @@ import pytest
 import torch
 import transformers
 
-from mindreel.cli import composing
+from mindreel import cli
 from mindreel.encoders.pretrainer import Pretrainer, flops_per_clip
 from mindreel.pretraining.compute import prepared
-from mindreel.run_config import TrainConfig, choice
+from mindreel.run_config import GROUPS, TrainConfig, choice
 from mindreel.scripts import ablate
 from mindreel.sweep import launch
 from mindreel.sweep.arguments import combinations, read_axes
 from mindreel.sweep.cluster import ClusterConfig, check_cluster, run_on_cluster
 from mindreel.sweep.equal_compute import equal_compute
-from mindreel.sweep.sweep_runs import SweepRun, _assigned, begun_configs, plan_runs
+from mindreel.sweep.sweep_runs import SweepRun, begun_configs, plan_runs
 
 ROOT = Path(__file__).parents[1]
 # Every stage, and as little of each as there can be.
@@ -84,7 +84,7 @@ def test_every_combination_is_a_cell(tmp_path: Path) -> None:
 
 
 def test_any_field_can_be_a_list_and_is_in_the_name(tmp_path: Path) -> None:
-    found = planned_runs(tmp_path, "preset=smoke", "agent=mpc,actor_critic", "loop.updates=range(5,7)", "seed=3")
+    found = planned_runs(tmp_path, "preset=smoke", "agent=mpc,actor_critic", "loop.updates=5,6", "seed=3")
     assert {run.folder.name: run.config.loop.updates for run in found} == {
         "cartpole-swingup-vjepa-mpc-updates-5-3": 5,
         "cartpole-swingup-vjepa-mpc-updates-6-3": 6,
@@ -176,7 +176,7 @@ def test_each_task_may_have_its_own_teacher(tmp_path: Path) -> None:
     assert [run.config.encoder.teacher for run in found] == ["runs/walker-walk", "runs/reacher-easy"]
 
 
-def test_lists_that_hydra_writes_with_brackets_are_one_value() -> None:
+def test_lists_in_brackets_are_one_value() -> None:
     assert combinations(read_axes(["worlds=[1,2]", "task='a,b'"])) == [["task='a,b'", "worlds=[1,2]"]]
     assert combinations(read_axes(["seed=1,2", "seed=3"])) == [["seed=3"]]
 
@@ -206,7 +206,7 @@ def test_mistakes_are_named_before_anything_starts(
 
 def test_a_folder_is_read_back_whatever_its_name() -> None:
     for path in ("runs/a-b_1.5", "/a folder/it's, (x) = [y]\\z"):
-        assert composing.parse([_assigned("run", path)], {}).fields == {"run": path}
+        assert cli.compose(TrainConfig, GROUPS, [cli.assigned("run", path)]).run == path
 
 
 # ---- what happens to a run ----

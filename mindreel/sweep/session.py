@@ -10,8 +10,8 @@ from types import FrameType
 from mindreel.sweep.arguments import Axes
 from mindreel.sweep.cluster import ClusterConfig, run_on_cluster
 from mindreel.sweep.launch import run_here
-from mindreel.sweep.terminal_lines import ProgressLines
 from mindreel.sweep.sweep_runs import SweepRun
+from mindreel.sweep.terminal_lines import ProgressLines
 from mindreel.tables import print_table, write_rows
 from mindreel.viz.sweep.page import write_sweep_page
 from mindreel.viz.sweep.results import read_results, sweep_rows

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from hydra.core.override_parser.types import Quote, QuotedString
-
 from mindreel import cli
 from mindreel.encoders import has_objective
 from mindreel.envs import TASKS
@@ -73,8 +71,8 @@ class SweepRun:
     def command(self) -> list[str]:
         """Arguments of scripts/train.py: from its checkpoint on, or from the start where it has none."""
         if (self.folder / "checkpoints" / "last.pt").exists():
-            return [_assigned("resume", str(self.folder))]
-        return [*self.arguments, _assigned("run", str(self.folder)), "overwrite=true"]
+            return [cli.assigned("resume", str(self.folder))]
+        return [*self.arguments, cli.assigned("run", str(self.folder)), "overwrite=true"]
 
     def lock(self) -> IO[bytes] | None:
         """Its log, locked for the process that writes there; None while another process of any sweep holds it.
@@ -164,10 +162,3 @@ def _replaces_another(run: SweepRun, overwrite: bool) -> bool:
         f"{run.folder} holds a run of another config ({shown}{more}): choose another folder=FOLDER, or add "
         "overwrite=true to replace the runs that differ."
     )
-
-
-def _assigned(key: str, value: str) -> str:
-    """An argument that is read back as this text."""
-    if re.fullmatch(r"[\w./-]+", value):
-        return f"{key}={value}"
-    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
