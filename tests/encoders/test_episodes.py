@@ -262,8 +262,11 @@ def test_robomimic_reads_the_same(tmp_path: Path) -> None:
     with h5py.File(file, "a") as opened:
         for demo in opened["data"].values():
             demo.attrs["num_samples"] = 10
-    theirs = dataset.SequenceDataset(str(file), ["image"], None, ["actions"], load_next_obs=False)
-    ours = find_recordings(file).recordings
+    theirs = dataset.SequenceDataset(str(file), ["image"], ["actions"], load_next_obs=False)
     rows = [theirs[index] for index in range(len(theirs))]
-    frames = np.concatenate([row["obs"]["image"] for row in rows])
-    np.testing.assert_array_equal(np.concatenate([one.read(0, 10, SIDE).permute(0, 2, 3, 1) for one in ours]), frames)
+    ours = find_recordings(file).recordings
+    frames = np.concatenate([one.read(0, one.frames, SIDE).permute(0, 2, 3, 1) for one in ours])
+    np.testing.assert_array_equal(frames, np.concatenate([row["obs"]["image"] for row in rows]))
+    for number, one in enumerate(ours):
+        taken = np.concatenate([row["actions"] for row in rows[10 * number : 10 * number + 9]])
+        np.testing.assert_array_equal(one.action, taken)
