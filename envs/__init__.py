@@ -1,6 +1,8 @@
 """Worlds: batches of simulated environments on one device, tensors in and tensors out."""
 
-from mindreel.envs.make import Backend, make_env, make_task
+from mindreel.envs.config import Backend, EnvConfig
+from mindreel.envs.make import make_env, make_task
+from mindreel.envs.registration import register_tasks
 from mindreel.envs.tasks import TASKS, Task
 from mindreel.envs.warp.cameras import RenderConfig
 from mindreel.envs.warp.env import WarpEnv
@@ -11,6 +13,7 @@ from mindreel.envs.worlds import Worlds
 __all__ = [
     "TASKS",
     "Backend",
+    "EnvConfig",
     "RandomizeConfig",
     "RenderConfig",
     "Task",
@@ -20,3 +23,5 @@ __all__ = [
     "make_env",
     "make_task",
 ]
+
+register_tasks()

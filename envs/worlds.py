@@ -1,13 +1,14 @@
-"""What every batch of worlds has, whatever simulates them: specs, episodes and what the loop asks for."""
-
-import difflib
+"""A batch of worlds as a torchrl environment, whatever simulates them."""
 
 import torch
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Binary, Bounded, Composite, UnboundedContinuous
 from torchrl.envs import EnvBase
 
-from mindreel.envs.warp.graphs import Question
+from mindreel.envs.config import EnvConfig
+from mindreel.envs.masks import flags
+from mindreel.envs.warp.graphs import PendingAny
+from mindreel.names import check_name
 
 OBSERVATIONS = ("pixels", "state", "depth", "segmentation", "behaviour")
 ENDLESS = 1000
@@ -23,14 +24,13 @@ class Worlds(EnvBase):
     `counters`, `worlds_state` and `load_worlds_state`.
 
     Args:
-        task_name: the task's name, for logs.
-        num_envs: number of worlds, B.
+        config: the worlds' settings.
+        task_name: the task's name, for logs and messages.
         device: where the tensors are.
         observations: which of `OBSERVATIONS` are given.
-        action_repeat: control steps for which one action holds.
 
     Raises:
-        ValueError: for an unknown observation, or a count below one.
+        ValueError: for an unknown observation.
     """
 
     episode_steps: int
@@ -44,20 +44,18 @@ class Worlds(EnvBase):
     behaviours: tuple[str, ...] = ()
     """Sentences that `behaviour` points to."""
     resumes_exactly: bool = True
-    """Whether `load_worlds_state` goes on to the bit; else it starts new episodes."""
+    """Whether `load_worlds_state` continues bit-exactly; else it starts new episodes."""
 
-    def __init__(
-        self, task_name: str, num_envs: int, device: torch.device, observations: tuple[str, ...], action_repeat: int
-    ):
-        check_counts(num_envs=num_envs, action_repeat=action_repeat)
+    def __init__(self, config: EnvConfig, task_name: str, device: torch.device, observations: tuple[str, ...]):
         check_observations(observations, OBSERVATIONS)
-        super().__init__(device=device, batch_size=torch.Size([num_envs]))
+        super().__init__(device=device, batch_size=torch.Size([config.num_envs]))
+        self.config = config
         self.task_name = task_name
-        self.num_envs = num_envs
-        self.action_repeat = action_repeat
+        self.num_envs = config.num_envs
+        self.action_repeat = config.action_repeat
         self.observations = tuple(observations)
         self._last: dict[str, torch.Tensor] = {}
-        self._ended: tuple[torch.Tensor, Question] | None = None  # a step's `done`, and whether any of it holds
+        self._pending_done: tuple[torch.Tensor, PendingAny] | None = None  # a step's `done`, and whether any holds
 
     def _make_specs(self, low: torch.Tensor, high: torch.Tensor) -> None:
         """Specs of the observations in `_last`, and of actions between `low` and `high`, (A,) each."""
@@ -99,19 +97,21 @@ class Worlds(EnvBase):
         raise NotImplementedError
 
     def maybe_reset(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """Starts the worlds afresh that are done, as torchrl does, and leaves all as it is where none is.
+        """Starts new episodes in the worlds that are done, as torchrl does.
 
-        torchrl asks here whether any is, and on CUDA waits in every step until the device has done all of its work. A
-        step that called `_ask_ended` has asked before: what is waited for is its physics alone, while the device goes
-        on with what came after that. Where some world is done, the reset waits as any does.
+        torchrl reads here whether any is, and on CUDA so waits in every step until the device has done all of its work.
+        After a step that called `_note_done` only the physics is waited for, while the device goes on with what was
+        queued later.
         """
-        if self._ended is not None and tensordict.get("done") is self._ended[0] and not self._ended[1].read():
-            return tensordict
+        if self._pending_done is not None:
+            done, any_done = self._pending_done
+            if tensordict.get("done") is done and not any_done.read():
+                return tensordict
         return super().maybe_reset(tensordict)
 
-    def _ask_ended(self, done: torch.Tensor) -> None:
+    def _note_done(self, done: torch.Tensor) -> None:
         """To be called in `_step` as soon as it is known which worlds are done, with the (B, 1) that it returns."""
-        self._ended = done, Question(done)
+        self._pending_done = done, PendingAny(done)
 
     def observe(self) -> TensorDictBase:
         """The root tensordict that the next action answers: the present observation, nothing done."""
@@ -119,7 +119,7 @@ class Worlds(EnvBase):
         return self._tensordict(self._last | flags(none, none))
 
     def worlds_state(self) -> dict[str, torch.Tensor]:
-        """What `load_worlds_state` needs to continue here, in another process too; tensors alone."""
+        """The worlds' state as tensors, from which `load_worlds_state` continues, in another process too."""
         raise NotImplementedError
 
     def load_worlds_state(self, state: dict[str, torch.Tensor]) -> None:
@@ -137,19 +137,6 @@ class Worlds(EnvBase):
         return mask.view(self.num_envs)
 
 
-def check_counts(**counts: int | None) -> None:
-    """Raises ValueError for a count below one; None stands for a default."""
-    for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}.")
-
-
-def check_workers(workers: int | None) -> None:
-    """Raises ValueError for a number of processes below zero; None stands for a default."""
-    if workers is not None and workers < 0:
-        raise ValueError(f"workers should be at least 0, which means no other process than this, got {workers}.")
-
-
 def check_observations(observations: tuple[str, ...], known: tuple[str, ...]) -> None:
     """Raises ValueError unless there is at least one observation and all are known."""
     if isinstance(observations, str):
@@ -157,9 +144,7 @@ def check_observations(observations: tuple[str, ...], known: tuple[str, ...]) ->
     if not observations:
         raise ValueError(f"An agent must see something: choose from {', '.join(known)}.")
     for name in observations:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise ValueError(f"Unknown observation {name!r}. Nearest: {nearest}. There are {', '.join(known)}.")
+        check_name(name, known, "observation")
 
 
 def check_no_nan(action: torch.Tensor) -> None:
@@ -167,14 +152,3 @@ def check_no_nan(action: torch.Tensor) -> None:
     wrong = action.isnan().any(-1)  # (B,)
     if wrong.any():
         raise ValueError(f"Actions must be numbers; those of worlds {wrong.nonzero()[:, 0].tolist()} are NaN.")
-
-
-def flags(terminated: torch.Tensor, truncated: torch.Tensor) -> dict[str, torch.Tensor]:
-    """How an episode ended, as torchrl wants it: (B,) each becomes (B, 1)."""
-    done = terminated | truncated
-    return {"terminated": terminated[:, None], "truncated": truncated[:, None], "done": done[:, None]}
-
-
-def select(mask: torch.Tensor, yes: torch.Tensor, no: torch.Tensor) -> torch.Tensor:
-    """`yes` (B, ...) in the worlds of `mask` (B,), `no` elsewhere."""
-    return torch.where(mask.view(-1, *[1] * (yes.ndim - 1)), yes, no)

@@ -21,8 +21,8 @@ from mindreel.agents.checkpoint import load_checkpoint
 from mindreel.benchmarks.encoder import encoder_rows
 from mindreel.encoders import CNNConfig, PretrainedConfig, StateConfig, make_encoder
 from mindreel.encoders.pretrainer import PretrainConfig
-from mindreel.envs import RenderConfig
-from mindreel.run_config import EnvConfig, RunConfig, TrainConfig, check_picture_size
+from mindreel.envs import EnvConfig, RenderConfig
+from mindreel.run_config import RunConfig, TrainConfig, check_picture_size
 from mindreel.runs.folder import tell_how_to_go_on
 from mindreel.transfer import encoder_of
 

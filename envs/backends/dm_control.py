@@ -13,7 +13,8 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from mindreel.envs.backends.workers import About, Observation, Outcome
+from mindreel.envs.backends.players import Observation, StepResult, WorldInfo
+from mindreel.envs.config import EnvConfig
 from mindreel.envs.warp.cameras import RenderConfig, find_cameras
 from mindreel.envs.worlds import check_observations
 
@@ -161,37 +162,27 @@ class DMControlPlayer:
 
     Args:
         task: a name as in `TASKS`.
+        config: the worlds' settings.
         observations: which of "pixels", "depth", "segmentation" and "state" are given.
-        render: cameras and picture size.
-        action_repeat, fast_render, frame_skip, time_limit: as for `DMControlEnv`.
 
     Raises:
         ValueError: for an unknown task, observation or camera, or pictures without a GL library.
     """
 
-    def __init__(
-        self,
-        task: str,
-        observations: tuple[str, ...],
-        render: RenderConfig,
-        action_repeat: int,
-        fast_render: bool,
-        frame_skip: int | None,
-        time_limit: int | None,
-    ):
+    def __init__(self, task: str, config: EnvConfig, observations: tuple[str, ...]):
         check_observations(observations, ("pixels", "state", "depth", "segmentation"))
         self._env = DMControlEnv(
             task,
-            action_repeat=action_repeat,
-            fast_render=fast_render,
-            frame_skip=frame_skip,
-            time_limit=time_limit,
-            samples=render.samples,
+            action_repeat=config.action_repeat,
+            fast_render=config.fast_render,
+            frame_skip=config.frame_skip,
+            time_limit=config.time_limit,
+            samples=config.render.samples,
         )
-        self._observations, self._render = observations, render
+        self._observations, self._render = observations, config.render
         self._env.reset()
         self._last = self._observe()
-        self.about = About(
+        self.info = WorldInfo(
             action_low=self._env.action_low,
             action_high=self._env.action_high,
             state_names=self._env.state_names(),
@@ -207,14 +198,14 @@ class DMControlPlayer:
         self._last = self._observe()
         return self._last
 
-    def step(self, action: np.ndarray) -> Outcome:
+    def step(self, action: np.ndarray) -> StepResult:
         """Holds an action (A,) for the action repeat; a world whose physics diverges is broken."""
         try:
             reward, last, terminated = self._env.advance(action)
         except PhysicsError:
-            return Outcome(self._last, 0.0, False, True, True)
+            return StepResult(self._last, 0.0, False, True, True)
         self._last = self._observe()
-        return Outcome(self._last, reward, terminated, last and not terminated, False)
+        return StepResult(self._last, reward, terminated, last and not terminated, False)
 
     def close(self) -> None:
         """Frees the simulator and what it draws with."""

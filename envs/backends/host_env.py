@@ -1,4 +1,4 @@
-"""Worlds of other simulators, played by processes on the CPU, with the interface of our own."""
+"""Worlds of other simulators, stepped by processes on the CPU, as tensors on any device."""
 
 import math
 import os
@@ -10,8 +10,10 @@ import torch
 from tensordict import TensorDictBase
 
 from mindreel.devices import check_device
-from mindreel.envs.backends.workers import Observation, Player, Workers
-from mindreel.envs.worlds import ENDLESS, Worlds, check_counts, check_no_nan, check_workers, flags, select
+from mindreel.envs.backends.players import Observation, Player, Players
+from mindreel.envs.config import EnvConfig
+from mindreel.envs.masks import flags, select
+from mindreel.envs.worlds import ENDLESS, Worlds, check_no_nan
 
 _MOST_WORKERS = 16  # each holds an interpreter with torch
 
@@ -23,18 +25,16 @@ class HostEnv(Worlds):
     reward or `state` is not finite, is treated as a broken one of `WarpEnv`: no reward, its last good observation,
     truncated, counted.
 
-    Such worlds cannot be saved: a run that resumes starts new episodes in them, and so does not go on to the bit.
+    Such worlds cannot be saved: a run that resumes starts new episodes in them, and so is not bit-exact.
 
     Args:
         make: makes one world; called in the processes.
-        task_name: the task's name, for logs.
-        num_envs: number of worlds, B.
+        config: the worlds' settings; `workers` processes step them, 0 for this one alone, None for one for each CPU
+            core, 16 at most.
+        task_name: the task's name, for logs and messages.
         device: where the tensors are.
         seed: seed of all that is random here, at least 0; world i has one of its own, whatever their number.
         observations: what `make`'s worlds give.
-        action_repeat: control steps for which one action holds.
-        time_limit: decisions after which an episode is truncated; the task's own if None.
-        workers: number of processes; 0 for this one alone, None for one for each CPU core, 16 at most.
         behaviours: sentences that say what such worlds do.
 
     Raises:
@@ -47,35 +47,30 @@ class HostEnv(Worlds):
     def __init__(
         self,
         make: Callable[[], Player],
+        config: EnvConfig,
         *,
         task_name: str,
-        num_envs: int,
         device: torch.device | str,
         seed: int,
         observations: tuple[str, ...],
-        action_repeat: int,
-        time_limit: int | None = None,
-        workers: int | None = None,
         behaviours: tuple[str, ...] = (),
     ):
-        check_counts(time_limit=time_limit)
-        check_workers(workers)
-        super().__init__(task_name, num_envs, check_device(device), observations, action_repeat)
+        super().__init__(config, task_name, check_device(device), observations)
         self.behaviours = behaviours
-        count = min(os.cpu_count() or 1, _MOST_WORKERS) if workers is None else workers
-        self._workers = Workers(make, num_envs, min(count, num_envs))
-        about = self._workers.about
-        control_steps = ENDLESS if math.isinf(about.control_steps) else about.control_steps
-        self.episode_steps = time_limit or max(1, math.ceil(control_steps - 1e-6) // action_repeat)
-        self.decision_seconds = about.control_seconds * action_repeat
-        self.action_dim = len(about.action_low)
-        self.state_names = about.state_names
-        self._low, self._high = (torch.tensor(x, dtype=torch.float32) for x in (about.action_low, about.action_high))
-        self._episode_step = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        count = min(os.cpu_count() or 1, _MOST_WORKERS) if config.workers is None else config.workers
+        self._players = Players(make, self.num_envs, min(count, self.num_envs))
+        info = self._players.info
+        control_steps = ENDLESS if math.isinf(info.control_steps) else info.control_steps
+        self.episode_steps = config.time_limit or max(1, math.ceil(control_steps - 1e-6) // self.action_repeat)
+        self.decision_seconds = info.control_seconds * self.action_repeat
+        self.action_dim = len(info.action_low)
+        self.state_names = info.state_names
+        self._low, self._high = (torch.tensor(x, dtype=torch.float32) for x in (info.action_low, info.action_high))
+        self._episode_step = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self._env_frames = self._repaired = 0
         self._seeds: list[int | None] = []
         self._set_seed(seed)
-        self._last = self._tensors(self._start(np.arange(num_envs)))
+        self._last = self._tensors(self._start(np.arange(self.num_envs)))
         self._make_specs(self._low.to(self.device), self._high.to(self.device))
 
     @property
@@ -88,16 +83,16 @@ class HostEnv(Worlds):
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         action = tensordict.get("action").detach().cpu()  # (B, A)
         check_no_nan(action)
-        outcome = self._workers.step(action.clamp(self._low, self._high).numpy())
-        broken = outcome.broken | ~np.isfinite(outcome.reward) | ~_finite(outcome.observation)
+        result = self._players.step(action.clamp(self._low, self._high).numpy())
+        broken = result.broken | ~np.isfinite(result.reward) | ~_finite(result.observation)
         self._env_frames += self.num_envs * self.action_repeat
         self._repaired += int(broken.sum())
         self._episode_step += 1
         reward, terminated, truncated, broken = (
             torch.as_tensor(x).to(self.device)
-            for x in (outcome.reward, outcome.terminated, outcome.truncated | broken, broken)
+            for x in (result.reward, result.terminated, result.truncated | broken, broken)
         )
-        now = self._tensors(outcome.observation)
+        now = self._tensors(result.observation)
         self._last = {name: select(broken, self._last[name], x) for name, x in now.items()}
         truncated = truncated | (self._episode_step >= self.episode_steps)
         reward = torch.where(broken, 0.0, reward)[:, None]  # (B, 1)
@@ -123,13 +118,13 @@ class HostEnv(Worlds):
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Ends the processes."""
         super().close(raise_if_closed=raise_if_closed)
-        self._workers.close()
+        self._players.close()
 
     def _start(self, worlds: np.ndarray) -> Observation:
         seeds = [self._seeds[i] for i in worlds]
         for i in worlds:
             self._seeds[i] = None
-        observation = self._workers.reset(worlds, seeds)
+        observation = self._players.reset(worlds, seeds)
         wrong = worlds[~_finite(observation)].tolist()
         if wrong:  # nothing good came before that could be shown in its place
             raise ValueError(f"{self.task_name} starts with a state that is not finite, in its worlds {wrong}.")
@@ -154,7 +149,7 @@ class HostEnv(Worlds):
             raise ValueError("Saved worlds do not fit: they are of another backend. Resume with the run's own.")
         warnings.warn(
             f"Worlds of {self.task_name} live in another simulator and cannot be saved: all of them start new "
-            "episodes, so this run does not resume bit for bit.",
+            "episodes, so this run does not resume bit-exactly.",
             stacklevel=2,
         )
         self._env_frames, self._repaired = int(state["env_frames"]), int(state["repaired"])

@@ -1,4 +1,4 @@
-"""Objects that live in processes of their own, and are called from here."""
+"""Objects in processes of their own, whose methods are called from here."""
 
 import multiprocessing
 import signal
@@ -13,15 +13,15 @@ import torch
 _UNGUARDED = 71  # exit status of a process that found no guard in the script that it imported
 
 
-class Held(Protocol):
-    """What a process holds: any object that can be closed."""
+class Closable(Protocol):
+    """An object that a process holds."""
 
     def close(self) -> None:
         """Frees what the object holds."""
         ...
 
 
-class Processes:
+class RemoteObjects:
     """A process for each object, which calls the object's methods there.
 
     Args:
@@ -32,7 +32,7 @@ class Processes:
             it is imported.
     """
 
-    def __init__(self, makes: Sequence[Callable[[], Held]]):
+    def __init__(self, makes: Sequence[Callable[[], Closable]]):
         context = multiprocessing.get_context("spawn")  # a fork would copy torch's and Warp's threads half
         self._pipes: list[Connection] = []
         processes: list[Any] = []
@@ -62,7 +62,7 @@ class Processes:
                 ) from None
             raise
 
-    def ask(self, what: str, arguments: Sequence[tuple | None]) -> list[Any]:
+    def call(self, what: str, arguments: Sequence[tuple | None]) -> list[Any]:
         """Calls a method of the objects, all at the same time.
 
         Args:
@@ -85,20 +85,20 @@ class Processes:
         return [_checked(*answer) for answer in answers]
 
 
-class Here:
-    """One object in this process, asked like those of `Processes`.
+class LocalObject:
+    """One object in this process, called like those of `RemoteObjects`.
 
     Args:
         make: makes the object.
     """
 
-    def __init__(self, make: Callable[[], Held]):
-        self.held = make()
-        self.close = weakref.finalize(self, self.held.close)
+    def __init__(self, make: Callable[[], Closable]):
+        self._target = make()
+        self.close = weakref.finalize(self, self._target.close)
 
-    def ask(self, what: str, arguments: Sequence[tuple | None]) -> list[Any]:
+    def call(self, what: str, arguments: Sequence[tuple | None]) -> list[Any]:
         """Calls a method of the object, with the arguments of `arguments[0]` unless that is None."""
-        return [getattr(self.held, what)(*those) for those in arguments if those is not None]
+        return [getattr(self._target, what)(*those) for those in arguments if those is not None]
 
 
 def _answer(pipe: Connection) -> tuple[str, Any]:
@@ -130,17 +130,17 @@ def _stop(pipes: list[Connection], processes: list) -> None:
         pipe.close()
 
 
-def _serve(pipe: Connection, make: Callable[[], Held]) -> None:
+def _serve(pipe: Connection, make: Callable[[], Closable]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks may want to save the worlds before it stops
     torch.set_num_threads(1)
-    held: Held | None = None
+    target: Closable | None = None
     try:
-        held = make()
+        target = make()
         pipe.send(("done", None))
         while (request := pipe.recv()) is not None:
             what, arguments = request
             try:
-                answer = "done", getattr(held, what)(*arguments)
+                answer = "done", getattr(target, what)(*arguments)
             except ValueError as error:
                 answer = "mistake", str(error)
             pipe.send(answer)
@@ -151,5 +151,5 @@ def _serve(pipe: Connection, make: Callable[[], Held]) -> None:
     except Exception:  # whatever a simulator raises is shown where it can be seen
         pipe.send(("error", traceback.format_exc()))
     finally:
-        if held is not None:
-            held.close()
+        if target is not None:
+            target.close()

@@ -45,7 +45,7 @@ class Cheetah(Task):
         qpos[:, self._limited] = uniform(self._low, self._high, generator)
         sim.forward()  # as in dm_control, the first of the steps below starts from the default pose's forces
         write(sim.qpos, mask, qpos)
-        sim.settle(mask, _SETTLE_STEPS // sim.substeps)
+        sim.step_only(mask, _SETTLE_STEPS // sim.substeps)
         sim.data("time").masked_fill_(mask, 0.0)
 
     def observation(self, sim: WarpSim) -> dict[str, torch.Tensor]:

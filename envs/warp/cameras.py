@@ -8,7 +8,6 @@ parts, one for each of torch's threads, which may be drawn at the same time.
 # (mujoco is compiled and brings no types)
 
 import copy
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ import torch
 import warp as wp
 
 from mindreel.envs.warp import engine
+from mindreel.names import nearest
 
 PICTURES = ("pixels", "depth", "segmentation")
 
@@ -180,8 +180,7 @@ def find_cameras(model: mujoco.MjModel, views: tuple[int | str, ...]) -> list[in
         if isinstance(index, str) or not 0 <= index < len(names):
             if not names:
                 raise ValueError(f"The model has no camera {index!r}, nor any other: add a <camera> to its XML.")
-            nearest = difflib.get_close_matches(str(index), names, n=1, cutoff=0.0)[0]
-            raise ValueError(f"The model has no camera {index!r}. Nearest: {nearest}. Its cameras: {', '.join(names)}.")
+            raise ValueError(f"The model has no camera {index!r}: {nearest(str(index), names)}")
     return [int(index) for index in found]
 
 

@@ -7,12 +7,14 @@ import torch
 from tensordict import TensorDictBase
 
 from mindreel.devices import check_device
+from mindreel.envs.config import EnvConfig
 from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.masks import flags, select
 from mindreel.envs.tasks import Task
-from mindreel.envs.warp.cameras import PICTURES, RenderConfig, aimed_cameras
-from mindreel.envs.warp.randomize import RandomizeConfig, Randomizer, textures_for, varied_fields
+from mindreel.envs.warp.cameras import PICTURES, aimed_cameras
+from mindreel.envs.warp.randomize import Randomizer, textures_for, varied_fields
 from mindreel.envs.warp.simulation import OVERFLOWS, WarpSim
-from mindreel.envs.worlds import ENDLESS, Worlds, check_counts, check_no_nan, flags, select
+from mindreel.envs.worlds import ENDLESS, Worlds, check_no_nan
 
 
 class WarpEnv(Worlds):
@@ -26,8 +28,8 @@ class WarpEnv(Worlds):
 
     Args:
         task: the task; each environment needs its own.
-        task_name: its name, for logs.
-        num_envs: number of worlds, B.
+        config: the worlds' settings.
+        task_name: the task's name, for logs and messages.
         first_world: how many worlds come before these, in other environments of the same seed.
         device: "cpu" or a CUDA device, on which everything stays.
         seed: seed of all that is random here.
@@ -35,42 +37,28 @@ class WarpEnv(Worlds):
             "segmentation", int32 (B, 1, K * H, W), index of the geom, "state", float32 (B, n), and "behaviour",
             int64 (B,), an index into the task's `behaviours` or -1, are given; the pictures of the K cameras lie
             one below another.
-        action_repeat: control steps for which one action holds.
-        render: cameras and picture size.
-        max_contacts: contacts that one world may have on average; None lets mujoco_warp guess.
-        max_constraints: scalar constraints that one world may have; None takes the task's own, or guesses.
-        frame_skip: physics steps in one control step; the task's own if None.
-        time_limit: decisions after which an episode is truncated; the task's own if None.
-        randomize: how much worlds and episodes differ.
 
     Raises:
-        ValueError: for an unknown device, observation, camera or background, a count below one, a model that
-            mujoco_warp cannot simulate, or a task whose reward or observation has another shape than `Task` asks for.
+        ValueError: for an unknown device, observation, camera or background, a model that mujoco_warp cannot simulate,
+            or a task whose reward or observation has another shape than `Task` asks for.
     """
 
     def __init__(
         self,
         task: Task,
+        config: EnvConfig = EnvConfig(),  # noqa: B008 (frozen)
         *,
         task_name: str,
-        num_envs: int = 16,
         first_world: int = 0,
         device: torch.device | str = "cpu",
         seed: int = 0,
         observations: tuple[str, ...] = ("pixels", "state"),
-        action_repeat: int = 2,
-        render: RenderConfig = RenderConfig(),  # noqa: B008 (frozen)
-        max_contacts: int | None = None,
-        max_constraints: int | None = None,
-        frame_skip: int | None = None,
-        time_limit: int | None = None,
-        randomize: RandomizeConfig = RandomizeConfig(),  # noqa: B008 (frozen)
     ):
-        check_counts(frame_skip=frame_skip, time_limit=time_limit)
-        super().__init__(task_name, num_envs, check_device(device), observations, action_repeat)
+        super().__init__(config, task_name, check_device(device), observations)
+        render, randomize = config.render, config.randomize
         self.task = task
         self.behaviours = task.behaviours
-        substeps = frame_skip or task.substeps
+        substeps = config.frame_skip or task.substeps
         draw = tuple(name for name in self.observations if name in PICTURES)
         self._draws = bool(draw)
         aimed = aimed_cameras(task.model, render.views) if draw and randomize.whole.camera_turn else []
@@ -87,29 +75,29 @@ class WarpEnv(Worlds):
         try:
             self.sim = WarpSim(
                 task.model,
-                num_envs,
+                self.num_envs,
                 self.device,
                 substeps=substeps,
                 render=render if draw else None,
                 draw=draw,
                 per_world=tuple(dict.fromkeys((*task.per_world, *varied_fields(randomize, task.model)))),
                 textures=textures_for(randomize) if draw else None,
-                max_contacts=max_contacts,
-                max_constraints=max_constraints or task.max_constraints,
+                max_contacts=config.max_contacts,
+                max_constraints=config.max_constraints or task.max_constraints,
             )
         except NotImplementedError as error:  # names an element or option of MuJoCo's
             raise ValueError(
                 f"{task.xml}: mujoco_warp lacks what this model asks for: {error} Take it out of that file or choose "
                 'another; MuJoCo\'s defaults, such as <option solver="Newton"/>, are there.'
             ) from error
-        self.decision_seconds = float(task.model.opt.timestep) * substeps * action_repeat
+        self.decision_seconds = float(task.model.opt.timestep) * substeps * self.action_repeat
         control_steps = ENDLESS if math.isinf(task.control_steps) else task.control_steps * task.substeps / substeps
-        self.episode_steps = time_limit or max(1, math.ceil(control_steps - 1e-6) // action_repeat)
+        self.episode_steps = config.time_limit or max(1, math.ceil(control_steps - 1e-6) // self.action_repeat)
         self.action_dim = task.model.nu
         self.state_names = _check_task(task, self.sim)
-        self._generator = WorldGenerator(seed, num_envs, first_world)
+        self._generator = WorldGenerator(seed, self.num_envs, first_world)
         self._randomizer = Randomizer(randomize, self.sim, render if paints else None)
-        self._episode_step = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+        self._episode_step = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self._repaired = torch.zeros((), dtype=torch.int64, device=self.device)
         self._overflowed = torch.zeros(len(OVERFLOWS), dtype=torch.int64, device=self.device)
         self._not_finite = torch.zeros(1 + len(self.state_names), dtype=torch.int64, device=self.device)
@@ -149,7 +137,7 @@ class WarpEnv(Worlds):
 
         broken = self._find_broken(valid, reward)
         ends = flags(terminated & ~broken, broken | (self._episode_step >= self.episode_steps))
-        self._ask_ended(ends["done"])
+        self._note_done(ends["done"])
         self._repair(broken)
         now = self._observe()
         self._last = {name: select(broken, self._last[name], x) for name, x in now.items()}

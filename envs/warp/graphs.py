@@ -1,4 +1,4 @@
-"""Devices, and how they are kept busy: work recorded once and replayed, and answers that come while it goes on."""
+"""Work that a device does without waiting: operations recorded once and replayed, and masks read later."""
 
 from collections.abc import Callable
 
@@ -55,25 +55,25 @@ class Graphs:
         return self._stream
 
 
-class Question:
-    """Whether any entry of a mask holds, asked now and read later.
+class PendingAny:
+    """`mask.any()`, on its way to the host.
 
-    On CUDA the answer is copied to the host behind the work queued so far. To read it waits for that work alone: the
-    device stays busy with what was queued after the question, and the host may queue more meanwhile.
+    On CUDA the result is copied to the host behind the work queued so far. Reading it waits for that work alone: the
+    device stays busy with what was queued later, and the host may queue more meanwhile.
 
     Args:
         mask: bool, of any shape.
     """
 
     def __init__(self, mask: torch.Tensor):
-        self._answer = mask.any().to("cpu", non_blocking=True)  # into pinned memory, where it comes from CUDA
+        self._result = mask.any().to("cpu", non_blocking=True)  # into pinned memory, where it comes from CUDA
         self._arrived = None
         if mask.is_cuda:
             self._arrived = torch.cuda.Event()
             self._arrived.record(torch.cuda.current_stream(mask.device))
 
     def read(self) -> bool:
-        """The answer."""
+        """Whether any entry of the mask holds."""
         if self._arrived is not None:
             self._arrived.synchronize()
-        return bool(self._answer)
+        return bool(self._result)

@@ -9,7 +9,6 @@ the softness of contacts and limits, which MuJoCo derives from the masses of the
 # pyright: reportAttributeAccessIssue=false
 # (mujoco is compiled and brings no types)
 
-import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -24,6 +23,7 @@ from mindreel.envs.tasks.task import write
 from mindreel.envs.warp.backgrounds import make_background, patterns
 from mindreel.envs.warp.cameras import RenderConfig
 from mindreel.envs.warp.simulation import WarpSim
+from mindreel.names import check_name
 
 _PATTERNS = 16
 _PATTERN_SIZE = 64  # pixels
@@ -44,7 +44,7 @@ class RandomizeConfig:
     colors: float | None = None
     """Largest change of each channel of a geom's or material's colour, of 1."""
     textures: float | None = None
-    """Share of the materials that wear one of 16 coloured patterns."""
+    """Fraction of the materials that wear one of 16 coloured patterns."""
     light_strength: float | None = None
     """Largest relative change of each channel of a light's colour."""
     light_turn: float | None = None
@@ -54,7 +54,7 @@ class RandomizeConfig:
     camera_turn: float | None = None
     """Largest turn of a camera about each of its axes, in radians."""
     camera_shift: float | None = None
-    """Largest shift of a camera along each axis, as a share of the model's extent."""
+    """Largest shift of a camera along each axis, as a fraction of the model's extent."""
     mass: float | None = None
     """Largest relative change of each body's mass, and of its inertia with it."""
     friction: float | None = None
@@ -69,9 +69,8 @@ class RandomizeConfig:
     """Whether the background also covers planes and height fields, which are mostly floors; it does if null."""
 
     def __post_init__(self) -> None:
-        if self.preset and self.preset not in PRESETS:
-            nearest = difflib.get_close_matches(self.preset, PRESETS, n=1, cutoff=0.0)[0]
-            raise ValueError(f"Unknown preset {self.preset!r}. Nearest: {nearest}. There are {', '.join(PRESETS)}.")
+        if self.preset:
+            check_name(self.preset, PRESETS, "preset")
         for field in fields(self):
             amount = getattr(self, field.name)
             if amount is None or isinstance(amount, str):

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,29 +10,29 @@ import numpy as np
 import torch
 from tensordict import TensorDictBase
 
-from mindreel.envs.backends.processes import Processes
+from mindreel.envs.backends.processes import RemoteObjects
+from mindreel.envs.config import EnvConfig
+from mindreel.envs.masks import flags
 from mindreel.envs.warp.env import WarpEnv
-from mindreel.envs.worlds import Worlds, check_no_nan, flags
+from mindreel.envs.worlds import Worlds, check_no_nan
 
 _TOTALS = ("env_frames", "repaired", "overflowed")  # of `worlds_state`: counted over all worlds
 _ALIKE = ("generator",)  # the same wherever the worlds are; all else is by world
 _SECOND = ("randomizer.late",)  # of these, the worlds are the second axis
 
 
-class SplitEnv(Worlds):
-    """The worlds of `WarpEnv` on the CPU, shared out to processes; batch size (B,).
+class ShardedEnv(Worlds):
+    """The worlds of `WarpEnv` on the CPU, in several processes; batch size (B,).
 
-    Warp runs its CPU kernels in one thread. These are the same worlds, to the bit, and what one of them saves the other
-    loads; but the room for contacts is shared within a process alone.
+    Warp runs its CPU kernels in one thread. These worlds are bit-exactly those of one process, which can load what
+    these save, and the other way round; but only the worlds of one process have a common buffer for contacts.
 
     Args:
-        make: makes the `WarpEnv` of `num_envs` worlds from `first_world` on; called in the processes, so it must be
-            importable there.
-        task_name: the task's name, for logs.
-        num_envs: number of worlds, B.
+        make: makes a `WarpEnv` of a config, from `first_world` on; called in the processes, so it must be importable
+            there.
+        config: the worlds' settings; `workers` processes are started, but no more than there are worlds.
+        task_name: the task's name, for logs and messages.
         observations: what `make`'s worlds give.
-        action_repeat: control steps for which one action holds.
-        workers: number of processes; no more are started than there are worlds.
 
     Raises:
         ValueError: as `WarpEnv` does, or for a script that starts processes when it is imported.
@@ -40,26 +41,29 @@ class SplitEnv(Worlds):
     def __init__(
         self,
         make: Callable[..., WarpEnv],
+        config: EnvConfig,
         *,
         task_name: str,
-        num_envs: int,
         observations: tuple[str, ...],
-        action_repeat: int,
-        workers: int,
     ):
-        super().__init__(task_name, num_envs, torch.device("cpu"), observations, action_repeat)
-        self._shares = np.array_split(np.arange(num_envs), min(workers, num_envs))  # worlds of each process
-        self._processes = Processes([partial(_Share, make, len(share), int(share[0])) for share in self._shares])
-        about: _About = self._ask("about")[0]
-        self.behaviours, self.state_names = about.behaviours, about.state_names
-        self.episode_steps, self.decision_seconds = about.episode_steps, about.decision_seconds
-        self.action_dim = len(about.action_low)
-        self._show(self._ask("observe"))
-        self._make_specs(torch.from_numpy(about.action_low), torch.from_numpy(about.action_high))
+        super().__init__(config, task_name, torch.device("cpu"), observations)
+        count = min(config.workers or 1, self.num_envs)
+        self._worlds = np.array_split(np.arange(self.num_envs), count)  # of each process
+        shards = []
+        for worlds in self._worlds:
+            own = replace(config, num_envs=len(worlds), workers=None)
+            shards.append(partial(_Shard, partial(make, own, first_world=int(worlds[0]))))
+        self._shards = RemoteObjects(shards)
+        info: _ShardInfo = self._call("info")[0]
+        self.behaviours, self.state_names = info.behaviours, info.state_names
+        self.episode_steps, self.decision_seconds = info.episode_steps, info.decision_seconds
+        self.action_dim = len(info.action_low)
+        self._set_last(self._call("observe"))
+        self._make_specs(torch.from_numpy(info.action_low), torch.from_numpy(info.action_high))
 
     @property
     def counters(self) -> dict[str, int]:
-        parts = self._ask("counters")
+        parts = self._call("counters")
         return {name: sum(part[name] for part in parts) for name in parts[0]}
 
     # ---- torchrl ----
@@ -67,31 +71,31 @@ class SplitEnv(Worlds):
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         action: torch.Tensor = tensordict.get("action").detach()  # (B, A)
         check_no_nan(action)
-        parts = self._ask("step", self._split(action))
-        self._show(parts)
+        parts = self._call("step", self._split(action))
+        self._set_last(parts)
         reward, terminated, truncated = (_joined(parts, name) for name in ("reward", "terminated", "truncated"))
         ends = flags(terminated[:, 0], truncated[:, 0])
-        self._ask_ended(ends["done"])
+        self._note_done(ends["done"])
         return self._tensordict(self._last | ends | {"reward": reward})
 
     def _reset(self, tensordict: TensorDictBase | None = None, **_: object) -> TensorDictBase:
-        self._show(self._ask("reset", self._split(self._mask(tensordict)[:, None])))
+        self._set_last(self._call("reset", self._split(self._mask(tensordict)[:, None])))
         return self.observe()
 
     def _set_seed(self, seed: int | None) -> None:
         seed = torch.Generator().seed() if seed is None else seed
-        self._ask("set_seed", [seed] * len(self._shares))
+        self._call("set_seed", [seed] * len(self._worlds))
 
     def close(self, *, raise_if_closed: bool = True) -> None:
         """Ends the processes."""
         super().close(raise_if_closed=raise_if_closed)
-        self._processes.close()
+        self._shards.close()
 
     # ---- saving ----
 
     def worlds_state(self) -> dict[str, torch.Tensor]:
         """What `WarpEnv.worlds_state` of all the worlds in one process would be."""
-        parts = self._ask("worlds_state")
+        parts = self._call("worlds_state")
         totals = {name: torch.as_tensor(sum(part[name] for part in parts)) for name in _TOTALS}
         alike = {name: torch.from_numpy(parts[0][name]) for name in _ALIKE}
         by_world = parts[0].keys() - totals.keys() - alike.keys()
@@ -107,29 +111,29 @@ class SplitEnv(Worlds):
         by_world = {name: x for name, x in state.items() if name not in (*_TOTALS, *_ALIKE)}
         if missing or any(x.shape[_axis(name)] != self.num_envs for name, x in by_world.items()):
             raise ValueError(f"Saved worlds do not fit: they are not {self.num_envs} worlds of backend=warp.")
-        parts: list[dict[str, np.ndarray]] = [{} for _ in self._shares]
+        parts: list[dict[str, np.ndarray]] = [{} for _ in self._worlds]
         for index, part in enumerate(parts):
             part |= {name: self._split(x, _axis(name))[index] for name, x in by_world.items()}
             part |= {name: state[name].numpy() for name in _ALIKE}
             part |= {name: state[name].numpy() * (index == 0) for name in _TOTALS}  # the first counts on for all
-        self._ask("load_worlds_state", parts)
-        self._show(self._ask("observe"))
+        self._call("load_worlds_state", parts)
+        self._set_last(self._call("observe"))
 
     # ---- processes ----
 
-    def _ask(self, what: str, arguments: Sequence[Any] | None = None) -> list[Any]:
-        """Calls a method of every share, with one argument for each if there are any; warns of what they warned of."""
-        calls = [(what,) if arguments is None else (what, argument) for argument in arguments or self._shares]
-        answers = self._processes.ask("call", calls)
+    def _call(self, what: str, arguments: Sequence[Any] | None = None) -> list[Any]:
+        """Calls a method of every shard, with one argument for each if there are any, and repeats their warnings."""
+        calls = [(what,) if arguments is None else (what, argument) for argument in arguments or self._worlds]
+        answers = self._shards.call("call", calls)
         for message, category in dict.fromkeys(warning for _, warned in answers for warning in warned):
             warnings.warn(message, category, stacklevel=3)
         return [answer for answer, _ in answers]
 
     def _split(self, x: torch.Tensor, axis: int = 0) -> list[np.ndarray]:
-        """What is about all worlds, which are its first axis or the one named, by share."""
-        return [x.numpy().take(share, axis) for share in self._shares]
+        """The parts of `x` that belong to each shard; its `axis` is that of the worlds."""
+        return [x.numpy().take(worlds, axis) for worlds in self._worlds]
 
-    def _show(self, parts: list[dict[str, np.ndarray]]) -> None:
+    def _set_last(self, parts: list[dict[str, np.ndarray]]) -> None:
         self._last = {name: _joined(parts, name) for name in self.observations}
 
 
@@ -141,8 +145,8 @@ def _axis(name: str) -> int:
     return int(name in _SECOND)
 
 
-class _About(NamedTuple):
-    """What the worlds are like: attributes of `Worlds`, and the bounds of an action, (A,) each."""
+class _ShardInfo(NamedTuple):
+    """Attributes of `Worlds`, and the bounds of an action, (A,) each."""
 
     behaviours: tuple[str, ...]
     state_names: tuple[str, ...]
@@ -152,37 +156,37 @@ class _About(NamedTuple):
     action_high: np.ndarray
 
 
-class _Share:
-    """Some of the worlds, in their process, which speaks of them in numpy arrays."""
+class _Shard:
+    """Some of the worlds, in their process, with numpy arrays in and out."""
 
-    def __init__(self, make: Callable[..., WarpEnv], count: int, first: int):
+    def __init__(self, make: Callable[[], WarpEnv]):
         with warnings.catch_warnings(record=True) as self._warned:
             warnings.simplefilter("always")
-            self._env = make(num_envs=count, first_world=first)
+            self._env = make()
 
     def call(self, what: str, *arguments: Any) -> tuple[Any, list[tuple[str, type[Warning]]]]:
-        """What a method answers, and what it warned of, which nobody would hear here."""
+        """A method's result and its warnings, which would be lost in this process."""
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             answer = getattr(self, what)(*arguments)
         heard, self._warned = [*self._warned, *warned], []
         return answer, [(str(one.message), one.category) for one in heard]
 
-    def about(self) -> _About:
+    def info(self) -> _ShardInfo:
         env = self._env
         named = env.behaviours, env.state_names, env.episode_steps, env.decision_seconds
-        return _About(*named, env.sim.ctrl_low.numpy(), env.sim.ctrl_high.numpy())
+        return _ShardInfo(*named, env.sim.ctrl_low.numpy(), env.sim.ctrl_high.numpy())
 
     def observe(self) -> dict[str, np.ndarray]:
-        return self._seen(self._env.observe(), *self._env.observations)
+        return self._arrays(self._env.observe(), *self._env.observations)
 
     def step(self, action: np.ndarray) -> dict[str, np.ndarray]:
         after = self._env.step(self._env.observe().set("action", torch.from_numpy(action)))["next"]
-        return self._seen(after, *self._env.observations, "reward", "terminated", "truncated")
+        return self._arrays(after, *self._env.observations, "reward", "terminated", "truncated")
 
     def reset(self, mask: np.ndarray) -> dict[str, np.ndarray]:
         fresh = self._env.reset(self._env.observe().set("_reset", torch.from_numpy(mask)))
-        return self._seen(fresh, *self._env.observations)
+        return self._arrays(fresh, *self._env.observations)
 
     def set_seed(self, seed: int) -> None:
         self._env.set_seed(seed)
@@ -199,5 +203,5 @@ class _Share:
     def close(self) -> None:
         self._env.close(raise_if_closed=False)
 
-    def _seen(self, tensordict: TensorDictBase, *names: str) -> dict[str, np.ndarray]:
+    def _arrays(self, tensordict: TensorDictBase, *names: str) -> dict[str, np.ndarray]:
         return {name: tensordict.get(name).numpy() for name in names}

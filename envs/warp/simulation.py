@@ -272,7 +272,7 @@ class WarpSim:
         bits = self.data("overflow")
         return torch.stack([(bits & kind).bool() for kind in OVERFLOWS.values()], dim=-1)
 
-    def settle(self, mask: torch.Tensor, steps: int) -> None:
+    def step_only(self, mask: torch.Tensor, steps: int) -> None:
         """Steps the worlds of `mask` (B,) `steps` times (of `substeps` each); the others do not move.
 
         All worlds are computed and the others put back, so one call costs `steps` full steps. What the

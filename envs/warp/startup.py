@@ -1,8 +1,8 @@
 """Starts Warp without its notice that there is no NVIDIA driver, and says on stderr when our worlds compile kernels.
 
 On a laptop a missing driver is nothing to warn of. A kernel compiled is kept on the machine, and compiling all that a
-model needs takes a minute or more, in which nothing else would be said. Warp itself is as it was wherever our worlds are
-not at work.
+model needs takes a minute or more, in which nothing else would be said. Where our worlds are not at work, Warp is as it
+was.
 """
 
 import contextlib

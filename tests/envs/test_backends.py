@@ -13,9 +13,9 @@ import torch
 from gymnasium import spaces
 from torchrl.envs.utils import check_env_specs
 
-from mindreel.envs import RenderConfig, Worlds, make_env
+from mindreel.envs import EnvConfig, RenderConfig, Worlds, make_env
 from mindreel.envs.backends.dm_control import DMControlEnv
-from mindreel.envs.backends.gymnasium_worlds import GymPlayer
+from mindreel.envs.backends.gym_player import GymPlayer
 
 ROOT = Path(__file__).parents[2]
 WORLDS = 3
@@ -85,7 +85,7 @@ def test_a_world_whose_physics_gives_up_is_counted_and_starts_anew(tmp_path, mon
     monkeypatch.chdir(tmp_path)  # MuJoCo writes a log
     env = official()
     root = env.reset()
-    env._workers._shares.held.players[1]._env.physics.data.qvel[:] = np.nan
+    env._players._groups._target.players[1]._env.physics.data.qvel[:] = np.nan
     step, root = env.step_and_maybe_reset(root.set("action", torch.zeros(WORLDS, 6)))
     after = step["next"]
     assert after["truncated"][:, 0].tolist() == [False, True, False]
@@ -122,7 +122,7 @@ def test_pictures_of_the_official_worlds():
     for spec in names:
         assert ours.observation_spec[spec] == env.observation_spec[spec]
     root = env.reset()
-    player = env._workers._shares.held.players[0]._env
+    player = env._players._groups._target.players[0]._env
     ours.sim.qpos[0] = torch.as_tensor(player.physics.data.qpos)
     ours.sim.forward()
     seen = ours.sim.pictures()
@@ -253,7 +253,7 @@ def test_any_environment_of_gymnasium():
         np.testing.assert_allclose(steps["next", "state"][t, 2], state, atol=1e-5)
         assert steps["next", "reward"][t, 2].item() == pytest.approx(total, abs=1e-4)
     env.close()
-    assert not env._workers.close.alive
+    assert not env._players.close.alive
 
 
 def test_discrete_actions_grey_pictures_and_terminations():
@@ -326,7 +326,8 @@ def test_what_gymnasium_cannot_give(task, wrong, message):
 def test_a_script_without_a_guard_is_told_so(tmp_path):
     script = tmp_path / "play.py"
     script.write_text(
-        "from envs import make_env\nmake_env('Pendulum-v1', 2, observations=('state',), backend='gym', workers=2)\n"
+        "from mindreel.envs import make_env\n"
+        "make_env('Pendulum-v1', 2, observations=('state',), backend='gym', workers=2)\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=ROOT)
     last = done.stderr.strip().splitlines()[-1]
@@ -335,7 +336,7 @@ def test_a_script_without_a_guard_is_told_so(tmp_path):
 
 
 def test_actions_without_bounds_are_passed_on():
-    player = GymPlayer("Pendulum-v1", ("state",), RenderConfig(), 1, None)
+    player = GymPlayer("Pendulum-v1", EnvConfig(action_repeat=1), ("state",))
     player._space = spaces.Box(np.array([-np.inf, 0], np.float32), np.array([np.inf, 4], np.float32))
     np.testing.assert_allclose(player._action(np.array([0.5, 0.5], np.float32)), [0.5, 3.0])
     player.close()
@@ -345,7 +346,7 @@ def test_worlds_elsewhere_cannot_be_saved_and_say_so():
     env = make_env("Pendulum-v1", 2, observations=("state",), backend="gym", workers=0)
     play(env, actions(env, 2))
     saved, before = env.worlds_state(), env.observe()["state"]
-    with pytest.warns(UserWarning, match="not resume bit for bit"):
+    with pytest.warns(UserWarning, match="not resume bit-exactly"):
         env.load_worlds_state(saved)
     assert not env.resumes_exactly and not torch.equal(env.observe()["state"], before)
     assert env.counters == {"env_frames": 8, "repaired_worlds": 0, "overflowed_worlds": 0}

@@ -9,7 +9,7 @@ from torchrl.envs.utils import check_env_specs
 from mindreel.agents.collector import Collector
 from mindreel.agents.replay import Replay
 from mindreel.encoders import StateConfig, make_encoder
-from mindreel.envs import TASKS, Task, WarpEnv, WarpSim, make_env
+from mindreel.envs import TASKS, EnvConfig, Task, WarpEnv, WarpSim, make_env
 from mindreel.envs.tasks.pendulum import Pendulum
 
 TURN = 2 * math.pi
@@ -259,7 +259,7 @@ def test_a_task_without_sentences_knows_nothing():
         behaviours = ()
         behaviour = Task.behaviour
 
-    env = WarpEnv(Silent(), task_name="silent", num_envs=2, observations=("state", "behaviour"))
+    env = WarpEnv(Silent(), EnvConfig(num_envs=2), task_name="silent", observations=("state", "behaviour"))
     assert env.reset()["behaviour"].tolist() == [-1, -1]
     check_env_specs(env)
 

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
-from gymnasium.wrappers.vector import FlattenObservation, NormalizeObservation, RecordEpisodeStatistics
+from gymnasium.wrappers.vector import (
+    FlattenObservation,
+    GrayscaleObservation,
+    NormalizeObservation,
+    RecordEpisodeStatistics,
+    ResizeObservation,
+)
+from torchrl.envs import GymWrapper
 
 from mindreel.envs import TASKS, RenderConfig, make_env
 from mindreel.envs.backends.vector_env import WorldsVectorEnv
@@ -30,10 +37,10 @@ def test_every_task_is_registered_under_its_name():
         gymnasium.make_vec("mindreel/walker-wolk-v0")
 
 
-def test_gymnasium_finds_the_names_by_itself_and_loads_nothing_for_them():
+def test_an_id_that_names_the_module_needs_no_import():
     code = (
-        "import sys, gymnasium; assert 'torch' not in sys.modules and 'warp' not in sys.modules;"
-        "print(gymnasium.make_vec('mindreel/pendulum-swingup-v0', num_envs=2).reset()[0].shape)"
+        "import gymnasium;"
+        "print(gymnasium.make_vec('mindreel.envs:mindreel/pendulum-swingup-v0', num_envs=2).reset()[0].shape)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "(2, 3)\n"), done.stderr
@@ -51,7 +58,7 @@ def test_room_for_contacts_is_passed_on():
 
 def test_spaces_hold_what_comes():
     worlds = made(observations=("pixels", "state"), render=RenderConfig(height=8, width=12))
-    assert worlds.single_observation_space["pixels"] == gymnasium.spaces.Box(0, 255, (3, 8, 12), np.uint8)
+    assert worlds.single_observation_space["pixels"] == gymnasium.spaces.Box(0, 255, (8, 12, 3), np.uint8)
     assert worlds.observation_space["state"].shape == (WORLDS, 5)
     assert worlds.single_action_space == gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
     assert worlds.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
@@ -210,11 +217,92 @@ def test_render_and_close():
     worlds.close()
 
 
+# ---- other people's tools ----
+
+
+def test_worlds_without_a_seed_start_differently_and_with_one_alike():
+    one, other = made(), made()
+    assert not np.array_equal(one.reset()[0], other.reset()[0])
+    assert not np.array_equal(one.reset()[0], other.reset()[0])
+    one, other = made(seed=3), made(seed=np.int64(3))
+    assert np.array_equal(one.reset()[0], other.reset()[0])
+
+
+def test_seeds_in_all_of_gymnasiums_forms():
+    worlds = made()
+    plain, other, pair = worlds.reset(seed=3)[0], worlds.reset(seed=4)[0], worlds.reset(seed=[1, 2, 3])[0]
+    assert np.array_equal(worlds.reset(seed=np.int64(3))[0], plain) and not np.array_equal(other, plain)
+    assert np.array_equal(worlds.reset(seed=np.array([1, 2, 3]))[0], pair)
+    assert not np.array_equal(worlds.reset(seed=[1, 2, 4])[0], pair)
+    assert len(np.unique(pair, axis=0)) == WORLDS
+    first = worlds.reset(seed=[None, 1, 2])[0]
+    assert not np.array_equal(worlds.reset(seed=[None, 1, 2])[0], first)
+    for wrong in ([1, 2], -1, 1.5, "1", True):
+        with pytest.raises(ValueError, match="seed should be"):
+            worlds.reset(seed=wrong)
+
+
+@pytest.mark.parametrize("output", ["numpy", "torch"])
+def test_pictures_have_their_channels_where_asked(output):
+    render, drawn = RenderConfig(height=8, width=12), ("pixels", "depth", "segmentation")
+    last, first = (
+        made(render=render, observations=drawn, seed=1, output=output, **axes) for axes in ({}, {"pixels": "chw"})
+    )
+    hwc, chw = last.reset(seed=2)[0], first.reset(seed=2)[0]
+    assert hwc["pixels"].shape == (WORLDS, 8, 12, 3) and chw["pixels"].shape == (WORLDS, 3, 8, 12)
+    for name in drawn:
+        assert np.array_equal(hwc[name], np.moveaxis(np.asarray(chw[name]), 1, -1))
+        assert hwc[name].shape == last.observation_space[name].shape
+        assert chw[name].shape == first.observation_space[name].shape
+    assert hwc["pixels"].max() > 0
+
+
+def test_gymnasiums_wrapper_takes_the_colour_out_of_pictures():
+    plain, grey = (made(observations=("pixels",), autoreset_mode=AutoresetMode.NEXT_STEP, seed=1) for _ in range(2))
+    grey = GrayscaleObservation(grey)
+    assert grey.observation_space.shape == (WORLDS, 64, 64)
+    seen = plain.reset(seed=0)[0].astype(np.float32) @ np.array([0.2125, 0.7154, 0.0721], np.float32)
+    np.testing.assert_allclose(grey.reset(seed=0)[0], seen, atol=1)
+
+
+def test_gymnasiums_wrapper_resizes_pictures():
+    pytest.importorskip("cv2", reason="ResizeObservation is OpenCV's")
+    worlds = ResizeObservation(made(observations=("pixels",), autoreset_mode=AutoresetMode.NEXT_STEP), (32, 24))
+    assert worlds.observation_space.shape == (WORLDS, 32, 24, 3)
+    assert worlds.reset(seed=0)[0].shape == (WORLDS, 32, 24, 3)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+def test_torchrls_wrapper_plays_our_vector_environment(mode):
+    steps, start = 7, 5
+    worlds, env = made(autoreset_mode=mode, action_repeat=2), GymWrapper(made(autoreset_mode=mode, action_repeat=2))
+    assert env.batch_size == (WORLDS,)
+    seen = worlds.reset(seed=start)[0]
+    env._env.worlds.set_seed(start)
+    action = torch.ones(WORLDS, 1)
+    played = env.rollout(steps, lambda td: td.set("action", action), break_when_any_done=False)
+    np.testing.assert_array_equal(played["observation"][:, 0], seen)
+    for t in range(3):  # decisions of an episode
+        seen, reward, _, truncated, infos = worlds.step(action)
+        last = np.stack(infos["final_obs"]) if infos else seen
+        np.testing.assert_array_equal(played["next", "reward"][:, t, 0], reward)
+        np.testing.assert_array_equal(played["next", "truncated"][:, t, 0], truncated)
+        np.testing.assert_array_equal(played["next", "observation"][:, t], last)
+    assert played["next", "done"][0, :, 0].tolist() == [False, False, True] * 2 + [False]
+
+
+def test_torchrls_wrapper_reads_several_observations():
+    worlds = made(observations=("pixels", "state"), autoreset_mode=AutoresetMode.DISABLED)
+    played = GymWrapper(worlds).rollout(5, break_when_any_done=False)
+    assert played["pixels"].shape == (WORLDS, 5, 64, 64, 3) and played["pixels"].dtype == torch.uint8
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"output": "jax"}, "numpy"),
-        ({"observations": ("behaviour",)}, "Nearest"),
+        ({"observations": ("behaviour",)}, "unknown observation 'behaviour'"),
+        ({"action_repaet": 2}, "did you mean 'action_repeat'"),
         ({"observations": "state"}, r"\('state',\)"),
         ({"render_mode": "human"}, "rgb_array"),
     ],

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchrl.envs.utils import check_env_specs
 
-from mindreel.envs import RenderConfig, Task, WarpEnv, make_env
+from mindreel.envs import EnvConfig, RenderConfig, Task, WarpEnv, make_env
 
 # Two cameras over a floor with a box of 0.4 m on it: one 2 m up, looking down; one level with it, looking along y.
 SCENE = """
@@ -52,10 +52,9 @@ def scene(tmp_path_factory) -> type[Task]:
 def seen(scene) -> WarpEnv:
     env = WarpEnv(
         scene(),
+        EnvConfig(num_envs=2, render=RenderConfig(height=SIDE, width=SIDE, cameras=("beside", "above"))),
         task_name="scene",
-        num_envs=2,
         observations=("depth", "state", "segmentation", "pixels"),
-        render=RenderConfig(height=SIDE, width=SIDE, cameras=("beside", "above")),
     )
     env.sim.qpos.copy_(torch.tensor([[0.0], [0.5]]))
     env.sim.forward()
@@ -94,7 +93,7 @@ def test_cameras_lie_one_below_another(seen, scene):
     assert both.shape == (2, *RenderConfig(height=SIDE, width=SIDE, cameras=("beside", "above")).shape)
     for rows, camera in ((slice(0, SIDE), "beside"), (slice(SIDE, None), 0)):
         render = RenderConfig(height=SIDE, width=SIDE, camera=camera)
-        env = WarpEnv(scene(), task_name="scene", num_envs=2, observations=("pixels",), render=render)
+        env = WarpEnv(scene(), EnvConfig(num_envs=2, render=render), task_name="scene", observations=("pixels",))
         env.sim.load_state(seen.sim.state())
         assert torch.equal(env.sim.render(), both[:, :, rows])
     assert not torch.equal(both[:, :, :SIDE], both[:, :, SIDE:])
@@ -105,13 +104,13 @@ def test_specs_hold_for_every_observation(seen):
 
 
 def test_frame_skip_and_time_limit(scene):
-    plain = WarpEnv(scene(), task_name="scene", num_envs=1, observations=("state",))
+    plain = WarpEnv(scene(), EnvConfig(num_envs=1), task_name="scene", observations=("state",))
     assert (plain.episode_steps, plain.decision_seconds) == (25, pytest.approx(0.04))
-    skipping = WarpEnv(scene(), task_name="scene", num_envs=1, observations=("state",), frame_skip=4)
+    skipping = WarpEnv(scene(), EnvConfig(num_envs=1, frame_skip=4), task_name="scene", observations=("state",))
     assert (skipping.episode_steps, skipping.decision_seconds) == (12, pytest.approx(0.08))
     after = skipping.step(skipping.reset().set("action", torch.zeros(1, 1)))["next"]
     assert after["reward"].item() == pytest.approx(0.04 + 0.08)  # the times at which the two control steps end
-    limited = WarpEnv(scene(), task_name="scene", num_envs=1, observations=("state",), time_limit=3)
+    limited = WarpEnv(scene(), EnvConfig(num_envs=1, time_limit=3), task_name="scene", observations=("state",))
     root, ends = limited.reset(), []
     for _ in range(6):
         stepped, root = limited.step_and_maybe_reset(root.set("action", torch.zeros(1, 1)))
@@ -122,11 +121,11 @@ def test_frame_skip_and_time_limit(scene):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"observations": ("segmentaton",)}, "Nearest: segmentation"),
-        ({"render": RenderConfig(cameras=(0, "lookatcrat"))}, "Nearest: lookatcart"),
+        ({"observations": ("segmentaton",)}, "did you mean 'segmentation'"),
+        ({"render": RenderConfig(cameras=(0, "lookatcrat"))}, "did you mean 'lookatcart'"),
         ({"frame_skip": 0}, "frame_skip"),
         ({"time_limit": -1}, "time_limit"),
-        ({"backend": "dmcontrol"}, "Nearest: dm_control"),
+        ({"backend": "dmcontrol"}, "did you mean 'dm_control'"),
         ({"backend": "gym", "frame_skip": 2}, "action_repeat"),
     ],
 )

@@ -46,7 +46,9 @@ def test_worlds_drawn_in_parts_look_the_same(threads: int, monkeypatch: pytest.M
         monkeypatch.setattr(torch, "get_num_threads", lambda: count)
         randomize = RandomizeConfig(colors=0.5, textures=0.5, light_strength=0.5, camera_shift=0.1, background="noise")
         kinds = ("pixels", "depth", "segmentation")
-        env = make_env("cartpole-swingup", 5, "cpu", 3, kinds, render=RenderConfig(samples=2), randomize=randomize)
+        env = make_env(
+            "cartpole-swingup", 5, seed=3, observations=kinds, render=RenderConfig(samples=2), randomize=randomize
+        )
         torch.manual_seed(0)
         root, shown = env.reset(), []
         for _ in range(3):
@@ -62,7 +64,7 @@ def test_worlds_drawn_in_parts_look_the_same(threads: int, monkeypatch: pytest.M
 
 def test_a_camera_that_is_not_there_is_named():
     sim = WarpSim(TASKS["pendulum-swingup"]().model, 1)
-    with pytest.raises(ValueError, match="no camera 'fixd'. Nearest: fixed"):
+    with pytest.raises(ValueError, match="no camera 'fixd': did you mean 'fixed'"):
         in_view(sim, RenderConfig(camera="fixd"))
 
 

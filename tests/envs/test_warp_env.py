@@ -9,7 +9,7 @@ from torchrl.envs.utils import check_env_specs
 
 from mindreel.envs import TASKS, RenderConfig, WarpEnv, make_env
 from mindreel.envs.backends.dm_control import DMControlEnv
-from mindreel.envs.warp.graphs import Question
+from mindreel.envs.warp.graphs import PendingAny
 
 WORLDS = 4
 
@@ -182,7 +182,7 @@ def test_a_step_is_asked_once_and_early_whether_a_world_is_done(monkeypatch):
 
 def test_a_question_is_answered_as_it_was_when_asked():
     mask = torch.tensor([False, True])
-    some, none = Question(mask), Question(~mask & mask)
+    some, none = PendingAny(mask), PendingAny(~mask & mask)
     mask.zero_()
     assert some.read() and not none.read()
 

@@ -14,8 +14,8 @@ import numpy as np
 from gymnasium import spaces
 from PIL import Image
 
-from mindreel.envs.backends.workers import About, Observation, Outcome
-from mindreel.envs.warp.cameras import RenderConfig
+from mindreel.envs.backends.players import Observation, StepResult, WorldInfo
+from mindreel.envs.config import EnvConfig
 from mindreel.envs.worlds import check_observations
 
 _FRAMES_PER_SECOND = 30  # of an environment that does not say
@@ -26,28 +26,19 @@ class GymPlayer:
 
     Args:
         task: its id, such as "Pendulum-v1" or "module:Name-v0".
+        config: the worlds' settings: picture size, action repeat and time limit; the rest is the environment's own.
         observations: "pixels", uint8 (3, H, W), "state", float32 (n,), or both.
-        render: size of the picture; the rest is the environment's own.
-        action_repeat: steps for which one action holds.
-        time_limit: decisions after which the episode is truncated; the environment's own limit if None.
 
     Raises:
         ValueError: for an id that is not there or lacks a package, actions or pictures of another sort, or an
             environment that cannot be drawn where it should be.
     """
 
-    def __init__(
-        self,
-        task: str,
-        observations: tuple[str, ...],
-        render: RenderConfig,
-        action_repeat: int,
-        time_limit: int | None,
-    ):
+    def __init__(self, task: str, config: EnvConfig, observations: tuple[str, ...]):
         check_observations(observations, ("pixels", "state"))
-        self._observations, self._action_repeat = observations, action_repeat
-        self._size = (render.width, render.height)
-        limit = None if time_limit is None else time_limit * action_repeat
+        self._observations, self._action_repeat = observations, config.action_repeat
+        self._size = (config.render.width, config.render.height)
+        limit = None if config.time_limit is None else config.time_limit * config.action_repeat
         self._env = _make(task, limit, None)
         self._picture, self._rest = _split(task, self._env.observation_space)
         if "pixels" in observations and self._picture is None:
@@ -61,7 +52,7 @@ class GymPlayer:
         state_dim = 0 if self._rest is None else spaces.flatdim(self._rest)
         spec = self._env.spec
         steps = spec.max_episode_steps if spec is not None else None
-        self.about = About(
+        self.info = WorldInfo(
             action_low=-np.ones(count, np.float32),
             action_high=np.ones(count, np.float32),
             state_names=tuple(f"observation[{i}]" for i in range(state_dim)),
@@ -74,7 +65,7 @@ class GymPlayer:
         seen, _ = self._env.reset(seed=seed)
         return self._observe(seen)
 
-    def step(self, action: np.ndarray) -> Outcome:
+    def step(self, action: np.ndarray) -> StepResult:
         """Holds an action (A,) in [-1, 1] until the action repeat, or the episode, is over."""
         total, seen, terminated, truncated = 0.0, None, False, False
         for _ in range(self._action_repeat):
@@ -82,7 +73,7 @@ class GymPlayer:
             total += float(reward)
             if terminated or truncated:
                 break
-        return Outcome(self._observe(seen), total, terminated, truncated, False)
+        return StepResult(self._observe(seen), total, terminated, truncated, False)
 
     def close(self) -> None:
         """Frees the environment's windows and libraries."""

@@ -1,4 +1,4 @@
-"""Worlds of other simulators: each is a player, and a process plays a share of them one after another."""
+"""Worlds of other simulators, one player each, in worker processes that step several one after another."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from mindreel.envs.backends.processes import Here, Processes
+from mindreel.envs.backends.processes import LocalObject, RemoteObjects
 
 Observation = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class About:
-    """What a player's worlds are like."""
+class WorldInfo:
+    """Sizes, bounds and times of a player's world."""
 
     action_low: np.ndarray
     """Lower bounds of an action, (A,)."""
@@ -28,8 +28,8 @@ class About:
     """Simulated time of one control step."""
 
 
-class Outcome(NamedTuple):
-    """What one decision led to, in one world or, stacked, in several."""
+class StepResult(NamedTuple):
+    """The result of one decision, in one world or, stacked, in several."""
 
     observation: Observation
     reward: Any  # float or (n,)
@@ -41,13 +41,13 @@ class Outcome(NamedTuple):
 class Player(Protocol):
     """One world."""
 
-    about: About
+    info: WorldInfo
 
     def reset(self, seed: int | None) -> Observation:
         """Starts an episode, with a new seed if one is given."""
         ...
 
-    def step(self, action: np.ndarray) -> Outcome:
+    def step(self, action: np.ndarray) -> StepResult:
         """Holds an action (A,), within its bounds, for the action repeat."""
         ...
 
@@ -56,8 +56,8 @@ class Player(Protocol):
         ...
 
 
-class Share:
-    """Several players, which one process plays one after another.
+class PlayerGroup:
+    """Several players, which one process steps one after another.
 
     Args:
         make: makes one player.
@@ -72,21 +72,21 @@ class Share:
             self.close()
             raise
 
-    def about(self) -> About:
-        """What these worlds are like."""
-        return self.players[0].about
+    def info(self) -> WorldInfo:
+        """Sizes, bounds and times of these worlds, which are alike."""
+        return self.players[0].info
 
     def reset(self, worlds: list[int], seeds: list[int | None]) -> Observation:
         """Starts episodes in the worlds of these indices: observations (n, ...)."""
         return _stack([self.players[i].reset(seed) for i, seed in zip(worlds, seeds, strict=True)])
 
-    def step(self, actions: np.ndarray) -> Outcome:
-        """Takes one decision in every world, actions (n, A): the outcome, stacked over worlds."""
-        outcomes = [player.step(action) for player, action in zip(self.players, actions, strict=True)]
-        return Outcome(
-            _stack([one.observation for one in outcomes]),
-            np.array([one.reward for one in outcomes], dtype=np.float32),
-            *(np.array([one[i] for one in outcomes], dtype=bool) for i in range(2, 5)),
+    def step(self, actions: np.ndarray) -> StepResult:
+        """Takes one decision in every world, actions (n, A): the results, stacked over worlds."""
+        results = [player.step(action) for player, action in zip(self.players, actions, strict=True)]
+        return StepResult(
+            _stack([one.observation for one in results]),
+            np.array([one.reward for one in results], dtype=np.float32),
+            *(np.array([one[i] for one in results], dtype=bool) for i in range(2, 5)),
         )
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class Share:
             player.close()
 
 
-class Workers:
+class Players:
     """`num_worlds` players in `count` processes, or in this one if `count` is 0.
 
     Args:
@@ -108,26 +108,26 @@ class Workers:
     """
 
     def __init__(self, make: Callable[[], Player], num_worlds: int, count: int):
-        self._worlds = np.array_split(np.arange(num_worlds), max(1, count))  # of each share
-        shares = [partial(Share, make, len(share)) for share in self._worlds]
-        self._shares = Processes(shares) if count else Here(shares[0])
-        self.close = self._shares.close
-        self.about: About = self._shares.ask("about", [()] * len(shares))[0]
+        self._worlds = np.array_split(np.arange(num_worlds), max(1, count))  # of each group
+        groups = [partial(PlayerGroup, make, len(worlds)) for worlds in self._worlds]
+        self._groups = RemoteObjects(groups) if count else LocalObject(groups[0])
+        self.close = self._groups.close
+        self.info: WorldInfo = self._groups.call("info", [()] * len(groups))[0]
 
     def reset(self, worlds: np.ndarray, seeds: list[int | None]) -> Observation:
         """Starts episodes in the worlds of these indices (n,), ascending: observations (n, ...)."""
-        asked: list[tuple | None] = []
-        for share in self._worlds:
-            here = np.flatnonzero(np.isin(worlds, share))
-            asked.append(((worlds[here] - share[0]).tolist(), [seeds[i] for i in here]) if len(here) else None)
-        parts: list[Observation] = self._shares.ask("reset", asked)
+        arguments: list[tuple | None] = []
+        for group in self._worlds:
+            here = np.flatnonzero(np.isin(worlds, group))
+            arguments.append(((worlds[here] - group[0]).tolist(), [seeds[i] for i in here]) if len(here) else None)
+        parts: list[Observation] = self._groups.call("reset", arguments)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def step(self, actions: np.ndarray) -> Outcome:
-        """Takes one decision in every world, actions (B, A): the outcome, stacked over worlds."""
-        parts = self._shares.ask("step", [(actions[share],) for share in self._worlds])
+    def step(self, actions: np.ndarray) -> StepResult:
+        """Takes one decision in every world, actions (B, A): the results, stacked over worlds."""
+        parts = self._groups.call("step", [(actions[group],) for group in self._worlds])
         observation = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
-        return Outcome(observation, *(np.concatenate([part[i] for part in parts]) for i in range(1, 5)))
+        return StepResult(observation, *(np.concatenate([part[i] for part in parts]) for i in range(1, 5)))
 
 
 def _stack(observations: list[Observation]) -> Observation:

@@ -119,7 +119,9 @@ def test_what_a_process_warns_of_is_heard_once():
 
 
 def test_gymnasium_and_mistakes():
-    worlds = gymnasium.make_vec("envs:mindreel/cartpole-swingup-v0", num_envs=3, workers=2, autoreset_mode="Disabled")
+    worlds = gymnasium.make_vec(
+        "mindreel.envs:mindreel/cartpole-swingup-v0", num_envs=3, workers=2, autoreset_mode="Disabled"
+    )
     seen, _ = worlds.reset()
     assert seen.shape == (3, 5)
     worlds.close()
