@@ -1,6 +1,5 @@
 """Checkpoints: written whole or not at all, read without executing anything in them."""
 
-import os
 import pickle
 import zipfile
 from collections.abc import Iterator
@@ -9,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from mindreel.files import replacing
+
 FORMAT = "mindreel-checkpoint-1"
 _UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupError, TypeError, ValueError)
 
@@ -16,18 +17,13 @@ _UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupEr
 def save_checkpoint(path: Path, state: dict) -> None:
     """Writes `state` (nested dicts and lists of tensors, numbers and strings) to `path`.
 
-    A run that is killed in between leaves the checkpoint before untouched.
+    A run that is killed in between leaves the last checkpoint untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    for left_over in path.parent.glob(f".{path.name}.*.partial"):  # by a run that was killed; it can be large
+        left_over.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        torch.save({"format": FORMAT, **state}, temporary)
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:

@@ -1,14 +1,17 @@
 """The base of both agents: training the latent model, its rewards and its values on replayed sequences."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from mindreel.world_model.latent_model import LatentModel
+
+Number = TypeVar("Number", float, Tensor)
 
 
 @dataclass(frozen=True)
@@ -144,20 +147,27 @@ class Learner:
         consistency = consistency / steps
         reward_loss = (flat_weights * reward_loss).sum() / steps
         value_loss = (flat_weights * value_loss).sum() / steps
-        loss = config.consistency_coef * consistency + config.reward_coef * reward_loss + config.value_coef * value_loss
+        losses = {"consistency_loss": consistency, "reward_loss": reward_loss, "value_loss": value_loss}
+        loss = self.model_loss(losses)
         if extra_loss is not None:
             loss = loss + extra_loss
         self.model_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         grad_norm = nn.utils.clip_grad_norm_(self._model_parameters, config.grad_clip)
         self.model_optimizer.step()
-        return stacked.detach(), {
-            "consistency_loss": consistency.detach(),
-            "reward_loss": reward_loss.detach(),
-            "value_loss": value_loss.detach(),
+        return stacked.detach(), {name: loss.detach() for name, loss in losses.items()} | {
             "model_grad_norm": grad_norm.detach(),
             "latent_std": zs[0].detach().std(0, correction=0).mean(),  # over the batch: near 0 is collapse
         }
+
+    def model_loss(self, losses: Mapping[str, Number]) -> Number:
+        """The weighted sum of the model's losses, by their names in the metrics."""
+        config = self.config
+        return (
+            config.consistency_coef * losses["consistency_loss"]
+            + config.reward_coef * losses["reward_loss"]
+            + config.value_coef * losses["value_loss"]
+        )
 
     def _td_target(self, z: Tensor, reward: Tensor, not_terminated: Tensor) -> Tensor:
         """n-step targets from latents n steps on (B, T, D), rewards and flags of all L steps: (B, T)."""

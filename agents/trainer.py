@@ -106,7 +106,8 @@ class Trainer:
         Raises:
             KeyboardInterrupt: a signal asked to stop; what was done until then is saved.
         """
-        self.prepare()
+        self._prepare(then_train=True)
+        self._plan(then_train=True)
         with self.autosave, self.timed("train"):
             self._train()
         self.autosave.save()
@@ -117,8 +118,13 @@ class Trainer:
         Raises:
             KeyboardInterrupt: as of `run`.
         """
+        self._prepare(then_train=False)
+
+    def _prepare(self, then_train: bool) -> None:
+        self._plan(then_train)
         with self.autosave, self.timed("collect"):
             self._collect()
+        self._plan(then_train)
         with self.autosave, self.timed("pretrain"):
             self._pretrain()
 
@@ -200,6 +206,26 @@ class Trainer:
         self.encoder_id = self.encoder.identity()
         self.collector.reencode(self.encoder_id)
 
+    def _plan(self, then_train: bool) -> None:
+        """Tells the progress which steps are to come, and what such steps took so far."""
+        config, pretrainer = self.config, self.pretrainer
+        collected = min(self.decisions, config.seed_decisions)
+        to_come, done = {"collect": config.seed_decisions - collected}, {"collect": collected}
+        if pretrainer:
+            done["pretrain"] = pretrainer.step
+            to_come["pretrain"] = 0 if self.pretrained else max(0, pretrainer.config.steps - pretrainer.done)
+        if then_train:
+            to_come["train"], done["train"] = config.updates - self.updates, self.updates
+            if pretrainer and self.encoder.training_mode == "refresh":
+                refreshes = config.refreshes - self.refreshes_done
+                to_come["refresh"] = refreshes * pretrainer.config.refresh_steps
+        seconds = {
+            stage: self.wall_time[stage] / steps for stage, steps in done.items() if steps and stage in self.wall_time
+        }
+        if "pretrain" in seconds:
+            seconds["refresh"] = seconds["pretrain"]
+        self.progress.plan(to_come, seconds)
+
     # ---- steps ----
 
     def _step(self, policy: Policy | None, noise: float) -> None:
@@ -241,7 +267,7 @@ class Trainer:
         self._warn_of_collapse(row["latent_std"])
         row["repaired_worlds"] = self.collector.env.counters["repaired_worlds"]
         self._log("train", row)
-        self.progress.show(loss=row["consistency_loss"] + row["reward_loss"] + row["value_loss"])
+        self.progress.show(loss=self.agent.model_loss(row))
 
     def _warn_of_collapse(self, std: float) -> None:
         """Warns once if the agent's latents do not tell observations apart."""

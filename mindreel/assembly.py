@@ -47,9 +47,7 @@ def build_env(config: RunConfig, num_envs: int, seed: int, observations: tuple[s
     name = choice(config, "encoder")
     if not observations:
         observations = ("state",) if name == "state" else ("pixels", "state")
-        if (
-            ENCODERS[name][1].needs_sentences and config.env.backend == "warp"
-        ):  # elsewhere nothing tells what a world does
+        if ENCODERS[name][1].needs_sentences and config.env.backend == "warp":  # the only worlds with sentences
             observations = (*observations, "behaviour")
     return make_env(
         config.task,
@@ -122,7 +120,7 @@ def build_trainer(
         path: the checkpoint file.
         evaluate: measures the agent now and then.
         log_lines: how many rows have been logged.
-        monitor_forgetting: whether the encoder's training is watched by a `ForgettingMonitor`.
+        monitor_forgetting: whether a `ForgettingMonitor` probes the encoder while it is trained.
     """
     replay = Replay(config.loop.replay_capacity, config.env.num_envs, parts.env.device)
     collector = Collector(parts.env, parts.encoder, replay, not parts.encoder.trained_by_agent)

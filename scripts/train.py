@@ -32,7 +32,13 @@ def run(config: TrainConfig) -> None:
     log = MetricsLog(folder)
     checkpoint = folder / "checkpoints" / "last.pt"
     trainer = assembly.build_trainer(
-        config, parts, log, RunProgress(), checkpoint, evaluate=evaluator(config, parts), log_lines=log.lines
+        config,
+        parts,
+        log,
+        RunProgress("evaluation"),
+        checkpoint,
+        evaluate=evaluator(config, parts),
+        log_lines=log.lines,
     )
     try:
         if config.resume:

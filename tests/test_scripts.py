@@ -6,7 +6,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from mindreel.agents.checkpoint import load_checkpoint, save_checkpoint
 from mindreel.encoders import Encoder, make_encoder
 from mindreel.encoders.public.public_encoder import PretrainedConfig
 from mindreel.run_config import GROUPS, TrainConfig
-from mindreel.runs.progress import progress_bar
 from mindreel.transfer import encoder_config, encoder_of, start_from, teacher_from
 
 pytestmark = pytest.mark.timeout(600)  # the first of them may have to compile kernels
@@ -135,8 +133,8 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = result.stdout + result.stderr
     assert result.returncode == 0, output
     check_quiet(output)
-    assert "random policy" in output
-    assert "without planning" in output
+    assert "with random actions" in output and "Held-out R2 of linear probes" in output
+    assert "with planning" in output and f"Page: {folder}/report.html" in output
     return folder
 
 
@@ -161,8 +159,7 @@ def copy(smoke: Path, tmp_path: Path) -> Path:
 def test_a_run_leaves_everything_behind(smoke: Path) -> None:
     summary = json.loads((smoke / "summary.json").read_text())
     assert summary.keys() >= SUMMARY_KEYS
-    low, high = summary["eval_return_ci95"]
-    assert low <= summary["eval_return_mean"] <= high
+    assert len(summary["eval_returns"]) == 2 and summary["eval_return_ci95"] is None  # two say nothing of the spread
     assert {"collect", "pretrain", "train", "evaluate", "total"} <= summary["wall_time_s"].keys()
     assert {row["encoder"] for row in summary["probes"]} == {"vjepa", "untrained", "pixels"}
 
@@ -231,12 +228,6 @@ def test_pretrain_and_train_from_there(scripts: Scripts, pretrained: Path, tmp_p
     folder = shutil.copytree(pretrained, tmp_path / "agent")
     assert "Resumed at 30 decisions and 0 updates" in scripts.succeed("train", f"resume={folder}")
     assert json.loads((folder / "summary.json").read_text())["updates"] == 2
-
-
-def test_bars_start_no_thread() -> None:
-    before = set(threading.enumerate())
-    for _ in progress_bar(range(2), "test", 0, 2):
-        assert not set(threading.enumerate()) - before
 
 
 # ---- encoders of other runs ----
@@ -407,10 +398,13 @@ def test_benchmark(scripts: Scripts, smoke: Path, tmp_path: Path) -> None:
         assert {("warp", 2, what), ("warp", 4, what)} <= measured
     assert ("dm_control", 1, "physics") in measured
     assert all(row["frames_per_s"] > 0 and row["memory_mb"] >= 0 and row["device"] == "cpu" for row in env)
-    agent = {(row["measure"], row["engine"]): row["value"] for row in rows if row["benchmark"] == "agent"}
-    for measure in ("update", "replay sample", "action"):
-        assert agent[measure, "Mindreel"] > 0
-        assert (measure, "TD-MPC2 public code") in agent
+    agent = [row for row in rows if row["benchmark"] == "agent"]
+    assert {row["measure"] for row in agent} == {"update", "replay sample", "action"}
+    assert all(row["measured_ms"] > 0 and row["device"] == "cpu" for row in agent)
+    cited = {row["measure"]: row["cited_ms"] for row in agent if row["worlds"] in (None, 1)}
+    assert cited == {"update": 2040, "replay sample": 77, "action": 590}
+    assert all(row["cited_ms"] is None for row in agent if (row["worlds"] or 1) > 1)
+    assert "It was not run here" in output and "cited ms" in output
     encoder = [row for row in rows if row["benchmark"] == "encoder"]
     assert {(row["engine"], row["what"]) for row in encoder} >= {
         ("Mindreel vjepa", "pretraining"),

@@ -4,7 +4,8 @@ import time
 
 from mindreel import assembly
 from mindreel.pretraining.closing import has_more_steps, print_throughput, write_summary
-from mindreel.probing.run_probes import print_probes, probe_table
+from mindreel.probing.printing import print_probes
+from mindreel.probing.run_probes import probe_table
 from mindreel.run_config import TrainConfig
 from mindreel.runs.folder import find_run, start_run, tell_how_to_go_on
 from mindreel.runs.metrics import MetricsLog

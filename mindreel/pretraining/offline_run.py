@@ -21,7 +21,8 @@ from mindreel.pretraining.clip_sources import SavedReplay, leave_out_terms, open
 from mindreel.pretraining.closing import has_more_steps, print_throughput, write_summary
 from mindreel.pretraining.forgetting import ForgettingMonitor
 from mindreel.pretraining.torchrun import first_decides, gathered, joined_processes, wait_for_all
-from mindreel.probing.run_probes import print_probes, probe_table
+from mindreel.probing.printing import print_probes
+from mindreel.probing.run_probes import probe_table
 from mindreel.run_config import TrainConfig, choice
 from mindreel.runs.folder import find_run, start_run, tell_how_to_go_on
 from mindreel.runs.metrics import MetricsLog

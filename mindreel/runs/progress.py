@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tqdm import tqdm
@@ -23,20 +23,17 @@ class _Stage:
 
     name: str
     bar: tqdm
-    left: int
-    """Steps to come."""
+    began: float
+    """When it did, in seconds."""
     steps: int = 0
-    """Steps taken since `began`."""
-    began: float = field(default_factory=time.monotonic)
+    """Steps taken since then."""
     nested: float = 0.0
     """Seconds spent in stages inside this one."""
     values: dict[str, float] = field(default_factory=dict)
 
-    def seconds(self) -> float | None:
-        """What a step takes, stages inside left out; None before there were enough."""
-        if self.steps < _TRUSTED_STEPS:
-            return None
-        return (time.monotonic() - self.began - self.nested) / self.steps
+    def seconds(self, end: float) -> float | None:
+        """What a step took until `end`, stages inside left out; None before there were enough."""
+        return (end - self.began - self.nested) / self.steps if self.steps >= _TRUSTED_STEPS else None
 
 
 class RunProgress:
@@ -44,9 +41,14 @@ class RunProgress:
 
     The whole run's time left is the sum over stages, at the rate that each has or had. Stages whose rate is not known
     yet are named instead: "run 2:10 + train".
+
+    Args:
+        afterwards: what follows the stages, to be named as well; nothing if empty.
+        clock: seconds, rising.
     """
 
-    def __init__(self):
+    def __init__(self, afterwards: str = "", clock: Callable[[], float] = time.monotonic):
+        self._afterwards, self._clock = afterwards, clock
         self._to_come: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
         self._running: list[_Stage] = []
@@ -59,14 +61,16 @@ class RunProgress:
             stages: steps to come of each stage, in order.
             seconds: what a step of a stage takes, where that is known.
         """
-        self._to_come, self._seconds = dict(stages), dict(seconds)
+        self._to_come, self._seconds = dict(stages), {**seconds, **self._seconds}
 
     def __call__(self, steps: Iterable[int], stage: str, first: int, total: int) -> Iterator[int]:
         """The same steps under a bar that counts them from `first` to `total`; none for a stage that is over."""
         if first >= total:
             yield from steps
             return
-        running = _Stage(stage, stage_bar(stage, total, first), total - first)
+        if stage in self._to_come and not self._running:  # its length may have been found out only by now
+            self._to_come[stage] = total - first
+        running = _Stage(stage, stage_bar(stage, total, first), self._clock())
         self._running.append(running)
         try:
             for step in steps:
@@ -84,7 +88,6 @@ class RunProgress:
 
     def _count(self, stage: _Stage) -> None:
         stage.steps += 1
-        stage.left -= 1
         if stage.name in self._to_come:
             self._to_come[stage.name] -= 1
         stage.bar.set_postfix_str(self._text(stage), refresh=False)
@@ -93,11 +96,11 @@ class RunProgress:
     def _end(self, stage: _Stage) -> None:
         stage.bar.close()
         self._running.remove(stage)
-        seconds = stage.seconds()
+        seconds = stage.seconds(self._clock())
         if seconds is not None:
             self._seconds[stage.name] = seconds
         if self._running:
-            self._running[-1].nested += time.monotonic() - stage.began
+            self._running[-1].nested += self._clock() - stage.began
 
     def _text(self, stage: _Stage) -> str:
         numbers = {"return": self._episode_return} | stage.values
@@ -105,16 +108,20 @@ class RunProgress:
         return ", ".join([*shown, *self._run_left()])
 
     def _run_left(self) -> list[str]:
-        known, unknown = 0.0, []
-        running = {stage.name: stage.seconds() for stage in self._running}
-        for name, steps in self._to_come.items():
-            seconds = running.get(name) or self._seconds.get(name)
-            if steps > 0 and seconds is None:
-                unknown.append(name)
-            elif seconds is not None:
-                known += max(0, steps) * seconds
-        if not any(name not in running and steps > 0 for name, steps in self._to_come.items()):
-            return []  # the bar itself says it
+        known, unknown = 0.0, [self._afterwards] if self._afterwards else []
+        rates = dict(self._seconds)
+        ends = [*(inner.began for inner in self._running[1:]), self._clock()]  # each waits for the one inside it
+        for stage, end in zip(self._running, ends, strict=True):
+            seconds = stage.seconds(end)
+            rates |= {} if seconds is None else {stage.name: seconds}
+        to_come = {name: steps for name, steps in self._to_come.items() if steps > 0}
+        for name in reversed(to_come):
+            if name in rates:
+                known += to_come[name] * rates[name]
+            else:
+                unknown.insert(0, name)
+        if not self._afterwards and not to_come.keys() - {stage.name for stage in self._running}:
+            return []  # the stage's own time left says it
         return [" + ".join([f"run {tqdm.format_interval(known)}", *unknown])]
 
 

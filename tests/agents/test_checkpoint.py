@@ -1,5 +1,6 @@
 """Checkpoints: whole or not at all, and nothing in them is ever executed."""
 
+import contextlib
 import os
 import pickle
 import signal
@@ -43,12 +44,12 @@ def test_missing(tmp_path):
         load_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
-def test_truncated(tmp_path, share):
+@pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
+def test_truncated(tmp_path, fraction):
     path = tmp_path / "last.pt"
     save_checkpoint(path, {"x": torch.randn(1000)})
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(share * len(whole))])
+    path.write_bytes(whole[: int(fraction * len(whole))])
     with pytest.raises(ValueError, match=r"last\.pt cannot be read: it is truncated"):
         load_checkpoint(path)
 
@@ -112,6 +113,14 @@ while True:
 """
 
 
+def sizes_of_partial_files(folder: Path) -> list[int]:
+    sizes = []
+    for file in folder.glob(".last.pt.*.partial"):
+        with contextlib.suppress(FileNotFoundError):  # it has just been renamed
+            sizes.append(file.stat().st_size)
+    return sizes
+
+
 def test_a_kill_while_writing_leaves_a_whole_checkpoint(tmp_path):
     path = tmp_path / "last.pt"
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -119,9 +128,8 @@ def test_a_kill_while_writing_leaves_a_whole_checkpoint(tmp_path):
         assert writer.stdout is not None
         for _ in range(2):
             written = int(writer.stdout.readline())
-        partial = tmp_path / "last.pt.partial"
         deadline = time.monotonic() + 30
-        while not (partial.exists() and partial.stat().st_size > 100_000):  # in the middle of a write
+        while not any(size > 100_000 for size in sizes_of_partial_files(tmp_path)):  # in the middle of a write
             assert time.monotonic() < deadline
         os.kill(writer.pid, signal.SIGKILL)
     finally:
@@ -130,8 +138,9 @@ def test_a_kill_while_writing_leaves_a_whole_checkpoint(tmp_path):
     state = load_checkpoint(path)
     assert state["n"] >= written
     assert (state["x"] == state["n"]).all()
-    save_checkpoint(path, {"n": -1})  # what the kill left behind is in nobody's way
+    save_checkpoint(path, {"n": -1})
     assert load_checkpoint(path)["n"] == -1
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]  # what the kill left behind does not stay
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
