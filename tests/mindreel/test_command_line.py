@@ -13,7 +13,7 @@ import pytest
 from annotated_types import Ge, Gt, Interval, Lt
 from pydantic import AllowInfNan, Field
 
-from mindreel import config as settings
+from mindreel import cli as settings
 from mindreel.cli import assigned, spread
 from mindreel.cli.help import sentences
 
@@ -338,7 +338,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mindreel import config as settings
+from mindreel import cli as settings
 
 
 @dataclass(frozen=True)
