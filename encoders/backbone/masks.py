@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange, reduce, repeat
 from torch import Tensor
 
 from mindreel.encoders.backbone.vit import ViTConfig
@@ -10,20 +11,20 @@ from mindreel.encoders.backbone.vit import ViTConfig
 
 @dataclass(frozen=True)
 class MaskConfig:
-    """V-JEPA's multi-block masks: blocks of space, hidden through the whole clip."""
+    """V-JEPA's multi-block masks: rectangles of places, hidden in every frame of the clip."""
 
     blocks: int = 4
     """Blocks in a mask; they may overlap."""
     scale: float = 0.2
-    """Share of the frame's area that one block covers."""
+    """Fraction of the frame's area that one block covers."""
     aspect_min: float = 0.75
-    """Least ratio of a block's height to its width."""
+    """Smallest ratio of a block's height to its width."""
     aspect_max: float = 1.5
-    """Greatest ratio of a block's height to its width."""
+    """Largest ratio of a block's height to its width."""
     visible: float = 0.4
-    """Share of the tokens that the encoder sees: the same in every clip, so that clips form a batch."""
+    """Fraction of the tokens that the encoder sees, the same for every clip, so that clips form a batch."""
     motion: bool = True
-    """Centre blocks where the clip differs from the mean frame, instead of anywhere."""
+    """Place blocks preferably where the clip differs from the mean frame; otherwise anywhere."""
 
     def __post_init__(self):
         if self.blocks < 1 or not 0 < self.scale <= 1 or not 0 < self.aspect_min <= self.aspect_max:
@@ -35,7 +36,7 @@ class MaskConfig:
             raise ValueError(f"visible must be between 0 and 1, got {self.visible}.")
 
     def visible_places(self, places: int) -> int:
-        """Places of a frame, out of `places`, that stay visible: at least one, and one is left to hide."""
+        """Number of a frame's `places` that stay visible: at least one, and fewer than all."""
         return min(max(1, round(self.visible * places)), places - 1)
 
 
@@ -43,18 +44,20 @@ PUBLISHED_MASKS = (
     MaskConfig(blocks=8, scale=0.15, visible=0.25, motion=False),
     MaskConfig(blocks=2, scale=0.7, visible=0.1, motion=False),
 )
-"""The two masks under which V-JEPA and V-JEPA 2 hide every clip: about what their blocks leave free is visible."""
+"""The two masks that V-JEPA and V-JEPA 2 apply to every clip; about as much is visible as their blocks leave free."""
 
 
 def sample_masks(config: MaskConfig, clips: Tensor, vit: ViTConfig) -> tuple[Tensor, Tensor]:
     """Draws a mask of blocks for each clip.
 
     Args:
-        clips: normalised clips (B, F, 3, H, W), zero where nothing differs from the mean frame.
+        config: number, size and shape of the blocks, and how many tokens are visible.
+        clips: normalised clips (B, F, 3, H, W), zero where they equal the mean frame.
+        vit: the transformer, for its grid of tokens.
 
     Returns:
-        indices of visible tokens (B, V) and of hidden tokens (B, M), V + M <= N. Tokens that are in no
-        block and yet exceed V are left out of both.
+        indices of visible tokens (B, V) and of hidden tokens (B, M), V + M <= N. Clips have equal numbers of both,
+        so some tokens of a clip may be in neither.
     """
     _, rows, columns = vit.grid
     if config.motion:
@@ -67,11 +70,13 @@ def sample_masks(config: MaskConfig, clips: Tensor, vit: ViTConfig) -> tuple[Ten
 
 
 def sample_tubes(hidden: float, batch: int, vit: ViTConfig, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Draws VideoMAE's tubes: single places, hidden through the whole clip.
+    """Draws VideoMAE's tubes: single places, hidden in every frame of the clip.
 
     Args:
-        hidden: share of the places that is hidden; at least one is, and one is left.
-        batch: clips, B.
+        hidden: fraction of the places that is hidden; at least one place is hidden and one visible.
+        batch: number of clips, B.
+        vit: the transformer, for its grid of tokens.
+        device: where the indices are needed.
 
     Returns:
         indices of visible tokens (B, V) and of hidden tokens (B, M), V + M = N.
@@ -83,10 +88,11 @@ def sample_tubes(hidden: float, batch: int, vit: ViTConfig, device: torch.device
 
 
 def motion_weight(clips: Tensor, rows: int, columns: int) -> Tensor:
-    """How likely a block is to be centred at each place, (B, rows * columns): more where clips (B, F, 3, H, W) move."""
-    energy = clips.abs().mean((1, 2))  # (B, H, W)
-    energy = energy.unflatten(2, (columns, -1)).unflatten(1, (rows, -1)).mean((2, 4))  # (B, rows, columns)
-    return energy.flatten(1) + 1e-3 + 0.1 * energy.flatten(1).mean(1, keepdim=True)
+    """Weights by which places are drawn, (B, rows * columns): larger where clips (B, F, 3, H, W) differ from zero."""
+    energy = reduce(clips.abs(), "b f c h w -> b h w", "mean")
+    energy = reduce(energy, "b (rows h) (columns w) -> b rows columns", "mean", rows=rows, columns=columns)
+    energy = rearrange(energy, "b rows columns -> b (rows columns)")
+    return energy + 1e-3 + 0.1 * energy.mean(1, keepdim=True)
 
 
 def cover(config: MaskConfig, weight: Tensor, rows: int, columns: int) -> Tensor:
@@ -109,33 +115,43 @@ def cover(config: MaskConfig, weight: Tensor, rows: int, columns: int) -> Tensor
 
 
 def through_time(places: Tensor, vit: ViTConfig) -> Tensor:
-    """Places of a frame (B, P) to the tokens there at all times: what is hidden at one and shown at another
-    could be copied. (B, time * P)."""
+    """Indices of the tokens at places of a frame (B, P), at every time: (B, time * P).
+
+    A token hidden at one time and visible at another could simply be copied.
+    """
     time, rows, columns = vit.grid
     start = torch.arange(time, device=places.device)[:, None] * rows * columns  # (time, 1)
-    return (places[:, None] + start).flatten(1)
+    return rearrange(places[:, None] + start, "b time p -> b (time p)")
 
 
 def show_only(clips: Tensor, visible: Tensor, vit: ViTConfig) -> Tensor:
-    """Clips (B, F, 3, H, W) with zeros in place of all pixels outside the visible tokens (B, V)."""
+    """Clips (B, F, 3, H, W) with all pixels outside the visible tokens (B, V) set to zero."""
     shown = torch.zeros(len(clips), vit.num_tokens, device=clips.device, dtype=clips.dtype)
-    shown = shown.scatter(1, visible, 1.0).view(-1, *vit.grid)  # (B, time, rows, columns)
-    for axis, size in ((1, vit.tubelet), (2, vit.patch), (3, vit.patch)):
-        shown = shown.repeat_interleave(size, axis)
-    return clips * shown.unsqueeze(2)
+    time, rows, columns = vit.grid
+    shown = repeat(
+        shown.scatter(1, visible, 1.0),
+        "b (time rows columns) -> b (time tubelet) 1 (rows p) (columns q)",
+        time=time,
+        rows=rows,
+        columns=columns,
+        tubelet=vit.tubelet,
+        p=vit.patch,
+        q=vit.patch,
+    )
+    return clips * shown
 
 
 def distance_to_hidden(vit: ViTConfig, visible: Tensor, hidden: Tensor) -> Tensor:
-    """How far each visible token (B, V) is from the nearest hidden one (B, M), in tokens: (B, V)."""
+    """Distance from each visible token (B, V) to the nearest hidden one (B, M), in tokens: (B, V)."""
     places = torch.cartesian_prod(*(torch.arange(size, device=visible.device) for size in vit.grid)).float()  # (N, 3)
     return torch.cdist(places[visible], places[hidden]).amin(2)
 
 
 def _split(covered: Tensor, visible_count: int) -> tuple[Tensor, Tensor]:
-    """Equal numbers of visible and hidden places in every clip, from masks (B, places) of unequal size.
+    """Indices of equally many visible and hidden places for every clip, from masks bool (B, places).
 
-    The hidden count is the smallest of the batch. Where a mask covers so much that too few tokens stay
-    free, the last visible places are taken from under it.
+    The hidden number is the smallest of the batch. Where a mask leaves fewer places free than have to be visible,
+    some under the mask are made visible.
     """
     order = covered.float() + 0.5 * torch.rand_like(covered, dtype=torch.float32)  # free tokens first
     ranked = order.argsort(1)  # (B, N)

@@ -1,26 +1,27 @@
-"""What fills in the hidden tokens of a clip: V-JEPA's predictor, VideoMAE's decoder."""
+"""Predicts the hidden tokens of a clip from the visible ones: V-JEPA's predictor, VideoMAE's decoder."""
 
 import math
 
 import torch
+from einops import repeat
 from torch import Tensor, nn
 
 from mindreel.encoders.backbone.vit import TransformerBlock, ViTConfig, check_width, rotary_angles, sincos_positions
 
 
 class TokenPredictor(nn.Module):
-    """A narrow transformer over visible tokens and, at hidden places, a learned token.
+    """A narrow transformer over visible tokens and, at hidden places, a learned mask token.
 
     Args:
-        vit: the transformer whose tokens it reads: their grid and kind of positions. Its heads are the predictor's
-            too, or as many of them as divide both.
+        vit: the transformer whose tokens it reads: their grid and kind of positions. The predictor has as many heads
+            as divide both widths, those of the transformer if possible.
         dim: width.
-        depth: blocks.
-        in_dim: width of a token that it reads.
-        out_dim: width of what it predicts of a token.
+        depth: transformer blocks.
+        in_dim: width of the tokens that it reads.
+        out_dim: width of its prediction for a token.
 
     Raises:
-        ValueError: a head is too narrow for rotary positions, or of odd width; or a frame has a single place.
+        ValueError: a head is too narrow, or odd, for rotary positions; or a frame has a single place.
     """
 
     positions: Tensor | None
@@ -30,8 +31,8 @@ class TokenPredictor(nn.Module):
         super().__init__()
         if vit.grid[1:] == (1, 1):
             raise ValueError(
-                f"encoder.vit.patch={vit.patch} leaves a frame of {vit.image_size} pixels one place: none could be "
-                "hidden and another shown. Choose a smaller patch."
+                f"encoder.vit.patch={vit.patch} makes one token of a frame of {vit.image_size} pixels, and a mask "
+                "needs two at least, one hidden and one visible. Choose a smaller patch."
             )
         heads = math.gcd(dim, vit.heads)
         check_width(dim, heads, vit.positions)
@@ -47,7 +48,7 @@ class TokenPredictor(nn.Module):
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
     def forward(self, context: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
-        """Predictions for all tokens it is given, the visible ones first.
+        """Predictions for all tokens, the visible ones first.
 
         Args:
             context: encoded visible tokens, (B, V, in_dim).
@@ -58,7 +59,7 @@ class TokenPredictor(nn.Module):
             (B, V + M, out_dim).
         """
         places = torch.cat([visible, hidden], 1)
-        x = torch.cat([self.embed(context), self.mask_token.expand(*hidden.shape, -1)], 1)
+        x = torch.cat([self.embed(context), repeat(self.mask_token, "d -> b m d", b=len(hidden), m=hidden.shape[1])], 1)
         if self.positions is not None:
             x = x + self.positions[places]
         angles = None if self.angles is None else self.angles[places]

@@ -1,34 +1,44 @@
-"""Readouts: from the tokens of a clip to the one vector that the agent receives."""
+"""Readouts: the tokens of a clip to the one vector that the agent receives."""
 
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
-_FIT_NUMBERS = 2**28  # numbers that tokens may fill while a readout is fitted to them: a gigabyte
+_FIT_NUMBERS = 2**28  # floats that tokens may fill while a readout is fitted to them: a gigabyte
 
 
 class Readout(nn.Module):
-    """Tokens (B, N, D) to features (B, feature_dim); N, D, a width and a number of channels make it."""
+    """Tokens (B, N, D) to features (B, feature_dim).
+
+    Subclasses take the same arguments as `make_readout`, in its order.
+
+    Attributes:
+        feature_dim: number of features.
+        least_clips: clips that `fit` needs at least.
+    """
 
     feature_dim: int
     least_clips: int
-    """Clips that `fit` has to see at least."""
 
     def fit(self, tokens: Tensor) -> None:
-        """Sets what follows from the tokens of many clips, (rows, N, D), and is not trained."""
+        """Fits statistics that are not trained to the tokens of many clips, (rows, N, D)."""
         raise NotImplementedError
 
     def monitored_features(self, tokens: Tensor) -> Tensor:
-        """What shows a collapse while tokens are trained, (B, n): the features, or what `fit` has yet to see."""
+        """Features that show a collapse while the tokens are trained, (B, width).
+
+        By default the features themselves; readouts that `fit` scales return them before scaling, since scales
+        fitted to earlier tokens would say nothing of the present ones.
+        """
         return self(tokens)
 
 
 class ScaledReadout(Readout):
-    """Numbers out of the tokens, centred and divided by their mean spread; as they are until `fit` has seen rollouts.
+    """Features taken from the tokens, centred and divided by one spread; unchanged until `fit` was called.
 
-    Most of a token is what all clips share: through tokens as they are an agent learned nothing
-    (results/encoders.md).
+    Most of a token is common to all clips: an agent learned nothing from tokens that were not centred and scaled.
     """
 
     mean: Tensor
@@ -45,22 +55,22 @@ class ScaledReadout(Readout):
 
     @torch.no_grad()
     def fit(self, tokens: Tensor) -> None:
-        """Sets the means, and one spread for all features: those that hardly vary stay small."""
+        """Sets the means, and one spread for all features, so that those that hardly vary stay small."""
         values = self.monitored_features(tokens)
         self.mean.copy_(values.mean(0))
-        # Of clips that are all alike nothing is known of the spread: others must not be blown up.
+        # Clips that are all alike tell nothing of the spread; features of others must not explode.
         least = 1e-3 * float(values.pow(2).mean().sqrt()) + 1e-6
         self.spread.copy_(values.var(0, correction=0).mean().sqrt().clamp(min=least))
 
 
 class TokensReadout(ScaledReadout):
-    """All tokens, one after another: (B, N, D) -> (B, N D)."""
+    """All tokens, one after another: (B, N, D) -> (B, N * D)."""
 
     def __init__(self, num_tokens: int, dim: int, width: int, channels: int):
         super().__init__(num_tokens * dim)
 
     def monitored_features(self, tokens: Tensor) -> Tensor:
-        return tokens.flatten(1)
+        return rearrange(tokens, "b n d -> b (n d)")
 
 
 class PooledReadout(ScaledReadout):
@@ -76,10 +86,8 @@ class PooledReadout(ScaledReadout):
 class CompressedReadout(Readout):
     """Principal components of all tokens, centred and of unit variance: (B, N, D) -> (B, width).
 
-    Components on which the fitted clips hardly differ stay zero.
-
-    They are zero until `fit` has seen tokens of rollouts, and want to be fitted anew whenever training has
-    changed the tokens.
+    All are zero until `fit` was called, which has to happen whenever training has changed the tokens. Components along
+    which the fitted clips hardly differ stay zero.
     """
 
     mean: Tensor
@@ -93,20 +101,17 @@ class CompressedReadout(Readout):
         self.register_buffer("axes", torch.zeros(num_tokens * dim, self.feature_dim))
 
     def monitored_features(self, tokens: Tensor) -> Tensor:
-        return tokens.flatten(1)
+        return rearrange(tokens, "b n d -> b (n d)")
 
     def forward(self, tokens: Tensor) -> Tensor:
         return (self.monitored_features(tokens) - self.mean) @ self.axes
 
     @torch.no_grad()
     def fit(self, tokens: Tensor) -> None:
-        """Sets the components from the tokens of many clips.
+        """Sets the components from the tokens of many clips, (rows, N, D).
 
-        A later fit turns the components so that the features stay as near as they can to what the former ones
-        give (orthogonal Procrustes): an agent has learned to read those. White features stay white.
-
-        Args:
-            tokens: of as many clips as rows, (rows, N, D).
+        A later fit rotates the components so that the features stay as near as possible to the former ones
+        (orthogonal Procrustes), which an agent has learned to read. White features stay white.
         """
         before = self(tokens) if self.axes.any() else None  # (rows, width)
         flat = self.monitored_features(tokens)
@@ -118,11 +123,10 @@ class CompressedReadout(Readout):
 
 
 class EmbeddingReadout(Readout):
-    """A trained head: each token squeezed to a few channels, and all of them read: (B, N, D) -> (B, width).
+    """A trained head: each token reduced to a few channels, and an MLP on all of them: (B, N, D) -> (B, width).
 
-    Losses act on `embedding`. What the agent receives is the same, half whitened by `fit`: what varies little in
-    it would be learned late otherwise. An agent learned faster from it than from the embedding as it is trained
-    (results/first_light.md).
+    Losses act on `embedding`. The agent receives it half whitened by `fit`, because it would learn late from features
+    that vary little. An agent learned faster from these than from the plain embedding.
     """
 
     mean: Tensor
@@ -138,22 +142,22 @@ class EmbeddingReadout(Readout):
         self.register_buffer("balance", torch.eye(width))
 
     def embedding(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, N, D) to the embedding as it is trained, (B, width)."""
-        return self.mlp(self.squeeze(tokens).flatten(1))
+        """Tokens (B, N, D) to the embedding that losses act on, (B, width)."""
+        return self.mlp(rearrange(self.squeeze(tokens), "b n channels -> b (n channels)"))
 
     def forward(self, tokens: Tensor) -> Tensor:
         return (self.embedding(tokens) - self.mean) @ self.balance
 
     @torch.no_grad()
     def fit(self, tokens: Tensor) -> None:
-        """Takes the mean off and divides each principal axis by the root of its spread: (rows, N, D).
+        """Subtracts the mean of tokens (rows, N, D), and divides each principal axis by the root of its spread.
 
-        The axes are turned back afterwards, so that features stay near what they were when training goes on.
+        The axes are rotated back afterwards, so that features change little from one fit to the next.
         """
         embedding = torch.cat([self.embedding(part) for part in tokens.split(512)])
         self.mean.copy_(embedding.mean(0))
         variance, axes = torch.linalg.eigh(torch.cov(embedding.T))
-        variance = variance.clamp(min=1e-6 * float(variance[-1]) + 1e-12)  # what hardly varies is left small
+        variance = variance.clamp(min=1e-6 * float(variance[-1]) + 1e-12)  # axes that hardly vary stay small
         balance = (axes * variance**-0.25) @ axes.T
         self.balance.copy_(balance / ((embedding - self.mean) @ balance).std(0).mean().clamp(min=1e-6))
 
@@ -167,17 +171,17 @@ READOUTS: dict[str, type[Readout]] = {
 
 
 def make_readout(name: str, num_tokens: int, dim: int, width: int, channels: int) -> Readout:
-    """The readout of a name.
+    """The readout with this name.
 
     Args:
         name: one of `READOUTS`.
         num_tokens: tokens N of a clip.
-        dim: their width D.
-        width: features of an embedding, or components of the compressed tokens.
-        channels: channels that each token is squeezed to before an embedding reads all of them.
+        dim: width D of a token.
+        width: width of an embedding, or number of components of compressed tokens.
+        channels: channels that each token is reduced to for an embedding.
 
     Raises:
-        ValueError: there is no readout of that name.
+        ValueError: no readout has that name.
     """
     if name not in READOUTS:
         raise ValueError(f"encoder.readout={name}: expected one of {', '.join(READOUTS)}.")
@@ -186,25 +190,29 @@ def make_readout(name: str, num_tokens: int, dim: int, width: int, channels: int
 
 @torch.no_grad()
 def fit_readout(readout: Readout, tokens_of: Callable[[Tensor], Tensor], clips: Tensor) -> None:
-    """Fits a readout to the tokens of clips, uint8 (rows, F, 3, H, W)."""
-    # Of long sequences of wide tokens fewer clips have to do.
+    """Fits a readout to the tokens of clips.
+
+    Args:
+        readout: the readout.
+        tokens_of: maps clips to tokens (B, N, D).
+        clips: uint8 (rows, F, 3, H, W). Fewer of them are used where their tokens would fill more than a gigabyte.
+    """
     count = max(readout.least_clips, _FIT_NUMBERS // tokens_of(clips[:1]).numel())
     readout.fit(torch.cat([tokens_of(part).float() for part in clips[:count].split(256)]))
 
 
 def whitening(values: Tensor, count: int) -> Tensor:
-    """Axes (P, count) on which rows (N, P) have unit variance: the first principal axes over their spread.
+    """Axes (P, count) that whiten rows (N, P): the first principal axes, each divided by the spread along it.
 
-    Those on which the rows hardly vary, as where there are fewer of them than axes, are zero.
-
-    The mean of the rows is not taken off; that is left to whoever uses the axes.
+    Axes along which the rows hardly vary are zero, as they are where there are fewer rows than axes. The caller
+    subtracts the mean of the rows.
     """
     axes = torch.zeros(values.shape[1], count, device=values.device)
     rank = min(count, *values.shape)
     if rank:
         _, scale, found = torch.pca_lowrank(values, q=rank, center=True, niter=4)
         spread = scale / len(values) ** 0.5
-        # An axis on which next to nothing varies in these rows is left out: anything may vary on it in others.
+        # Other rows may vary arbitrarily along an axis on which these hardly do.
         least = 1e-3 * float(spread[0]) + 1e-6
         axes[:, :rank] = torch.where(spread > least, found / spread.clamp(min=least), 0.0)
     return axes

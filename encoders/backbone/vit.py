@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,9 +21,9 @@ class ViTConfig:
     patch: int = 8
     """Pixels that one token spans, in height and in width."""
     stem: str = "conv"
-    """How tubelets become tokens: conv (stride-2 convolutions) or linear (one linear map, as in ViT)."""
+    """How tubelets become tokens: conv (stride-2 convolutions), or linear (one linear map, as in ViT)."""
     positions: str = "sincos"
-    """How blocks know where tokens are: sincos (added to tokens) or rotary (turns queries and keys, as in V-JEPA 2)."""
+    """How blocks know where tokens are: sincos (added to tokens), or rotary (rotates queries and keys: V-JEPA 2)."""
     dim: int = 64
     """Width D of a token."""
     depth: int = 2
@@ -64,19 +65,19 @@ class ViTConfig:
 
 
 def check_width(dim: int, heads: int, positions: str) -> None:
-    """Raises ValueError if heads of so many features cannot hold such positions."""
+    """Raises ValueError if attention heads of `dim / heads` features are too narrow, or odd, for these positions."""
     if positions == "rotary" and (dim // heads < 6 or dim // heads % 2):
         raise ValueError(
-            "positions=rotary turns pairs of features for each of three axes: dim / heads must be even and at least 6, "
-            f"got {dim} / {heads}."
+            "positions=rotary rotates pairs of features for each of three axes: dim / heads must be even and at least "
+            f"6, got {dim} / {heads}."
         )
 
 
 class Stem(nn.Module):
     """Clips to one token per tubelet and patch, without positions.
 
-    The convolutional stem sees a few pixels beyond each patch. It learns several times faster than linear
-    tubelets where the moving parts are thin (Xiao et al. 2021; MWM masks convolutional features likewise).
+    The convolutional stem sees a few pixels beyond each patch. It learns several times faster than the linear one
+    where the moving parts are thin (Xiao et al. 2021). MWM (Seo et al. 2022) masks convolutional features as well.
     """
 
     def __init__(self, config: ViTConfig):
@@ -97,11 +98,8 @@ class Stem(nn.Module):
 
     def forward(self, clip: Tensor) -> Tensor:
         """Normalised clips (B, F, 3, H, W) to tokens (B, N, D), ordered by time, row, column."""
-        batch = clip.shape[0]
-        tubelets = clip.unflatten(1, (-1, self.config.tubelet))  # (B, F / tubelet, tubelet, 3, H, W)
-        x = tubelets.flatten(2, 3).flatten(0, 1)  # (B * F / tubelet, tubelet * 3, H, W)
-        x = self.net(x)  # (B * F / tubelet, D, h, w)
-        return x.flatten(2).transpose(1, 2).reshape(batch, self.config.num_tokens, -1)
+        x = rearrange(clip, "b (time tubelet) c h w -> (b time) (tubelet c) h w", tubelet=self.config.tubelet)
+        return rearrange(self.net(x), "(b time) d rows columns -> b (time rows columns) d", b=len(clip))
 
 
 class TransformerBlock(nn.Module):
@@ -119,20 +117,28 @@ class TransformerBlock(nn.Module):
         return f"heads={self.heads}"
 
     def forward(self, x: Tensor, angles: Tensor | None = None) -> Tensor:
-        """Tokens (B, N, D); `angles` (N, D / heads) or (B, N, D / heads) turn queries and keys: see `rotate`."""
-        batch, tokens, dim = x.shape
-        qkv = self.qkv(self.norm1(x)).view(batch, tokens, 3, self.heads, dim // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, N, D / heads)
+        """Tokens (B, N, D) to tokens of the same shape.
+
+        Args:
+            x: tokens.
+            angles: rotate queries and keys (see `rotate`), (N, D / heads) or (B, N, D / heads); None leaves them.
+        """
+        qkv = rearrange(self.qkv(self.norm1(x)), "b n (three heads d) -> three b heads n d", three=3, heads=self.heads)
+        q, k, v = qkv  # (B, heads, N, D / heads) each
         if angles is not None:
             angles = angles.unsqueeze(-3)  # the same for every head
             q, k = rotate(q, angles), rotate(k, angles)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, dim)
-        x = x + self.proj(attended)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        x = x + self.proj(rearrange(attended, "b heads n d -> b n (heads d)"))
         return x + self.mlp(self.norm2(x))
 
 
 class VideoTransformer(nn.Module):
-    """Clips to tokens. `forward` takes all tokens of a clip or, for masked pretraining, some of them."""
+    """Clips to tokens. `forward` encodes all tokens of a clip or, for masked pretraining, only the visible ones.
+
+    Args:
+        config: sizes and kind of positions.
+    """
 
     positions: Tensor | None
     angles: Tensor | None
@@ -167,15 +173,15 @@ class VideoTransformer(nn.Module):
         return x if self.positions is None else x + self.positions
 
     def encode(self, x: Tensor, visible: Tensor | None = None, levels: int = 1) -> Tensor:
-        """What `embed` gave, through the blocks.
+        """Sends what `embed` returned through the blocks.
 
         Args:
             x: tokens (B, N, D).
             visible: indices of the tokens to keep, (B, V); all of them if None.
-            levels: depths L, equally far apart and the last block among them, whose outputs are wanted.
+            levels: number L of evenly spaced depths whose outputs are returned; the last block is always one of them.
 
         Returns:
-            (B, N or V, L D): the outputs side by side, each layer-normed, the last block's at the end.
+            (B, N or V, L * D): the outputs concatenated, each layer-normed, the last block's at the end.
         """
         angles = self.angles
         if visible is not None:
@@ -194,14 +200,14 @@ class VideoTransformer(nn.Module):
 
 
 def gather_tokens(x: Tensor, index: Tensor) -> Tensor:
-    """Tokens of x (B, N, D) at index (B, K): (B, K, D)."""
-    return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+    """Tokens of x (B, N, D) at index (B, V): (B, V, D)."""
+    return x.gather(1, repeat(index, "b v -> b v d", d=x.shape[-1]))
 
 
 def sincos_positions(grid: tuple[int, int, int], dim: int) -> Tensor:
     """Fixed sine-cosine positions for a (time, height, width) grid: (N, dim).
 
-    The features are shared out between the three axes; what is left over when they do not divide is zero.
+    Each axis gets a third of the features. Those left over when `dim` is no multiple of 6 are zero.
     """
     per_axis = dim // 6 * 2
     axes = []
@@ -210,29 +216,30 @@ def sincos_positions(grid: tuple[int, int, int], dim: int) -> Tensor:
         angles = torch.arange(size).unsqueeze(1) * frequencies  # (size, per_axis / 2)
         axes.append(torch.cat([angles.sin(), angles.cos()], 1))
     time, height, width = grid
-    positions = torch.zeros(time, height, width, dim)
-    positions[..., :per_axis] = axes[0][:, None, None]
-    positions[..., per_axis : 2 * per_axis] = axes[1][None, :, None]
-    positions[..., 2 * per_axis : 3 * per_axis] = axes[2][None, None, :]
-    return positions.flatten(0, 2)
+    by_axis = (
+        repeat(axes[0], "t d -> (t h w) d", h=height, w=width),
+        repeat(axes[1], "h d -> (t h w) d", t=time, w=width),
+        repeat(axes[2], "w d -> (t h w) d", t=time, h=height),
+    )
+    return F.pad(torch.cat(by_axis, 1), (0, dim - 3 * per_axis))
 
 
 def rotary_angles(grid: tuple[int, int, int], head_dim: int) -> Tensor:
-    """Angles that turn the queries and keys of a (time, height, width) grid: (N, head_dim).
+    """Angles that rotate the queries and keys of a (time, height, width) grid: (N, head_dim).
 
-    A third of the features turn with each axis, in pairs; those left over stay as they are. Frequencies are laid
-    out as in the published V-JEPA 2 (Assran et al. 2025): the list of them is repeated, so that the two features
-    of a pair turn at different speeds. Its weights were trained so, and ours are to be exchanged with them.
+    A third of the features rotates with each axis, in pairs; those left over stay as they are. Frequencies are laid
+    out as in the published V-JEPA 2 (Assran et al. 2025): the list of frequencies is repeated, so the two features
+    of a pair rotate at different speeds. Its weights were trained that way, and ours can be exchanged with them.
     """
     pairs = head_dim // 6
     frequencies = 10000 ** (-torch.arange(pairs) / pairs)
     places = torch.cartesian_prod(*(torch.arange(size) for size in grid))  # (N, 3)
-    turned = (places.unsqueeze(-1) * frequencies.repeat(2)).flatten(1)  # (N, 6 pairs)
-    return F.pad(turned, (0, head_dim - 6 * pairs))
+    angles = rearrange(places.unsqueeze(-1) * frequencies.repeat(2), "n three d -> n (three d)")  # (N, 6 pairs)
+    return F.pad(angles, (0, head_dim - 6 * pairs))
 
 
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turns the pairs of neighbouring features of x (..., N, 2 P) by angles that broadcast to it."""
-    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
-    across = torch.stack([-second, first], -1).flatten(-2)
+    """Rotates the pairs of neighbouring features of x (..., N, D), D even, by angles that broadcast to x."""
+    first, second = rearrange(x, "... (pairs two) -> two ... pairs", two=2)
+    across = rearrange([-second, first], "two ... pairs -> ... (pairs two)")
     return x * angles.cos().to(x.dtype) + across * angles.sin().to(x.dtype)

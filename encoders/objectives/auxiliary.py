@@ -1,19 +1,21 @@
-"""Terms that tie a clip's embedding to what happens: to coming frames, to actions and to rewards.
+"""Auxiliary losses that tie a clip's embedding to what follows: coming frames, actions and rewards.
 
-Any objective on the video transformer may have them beside its own loss. Each has a coefficient, and 0
-switches it off:
-- future: the embedding, predicted on by the actions, predicts principal components of the coming frames. They
-  are whitened, so the targets are few, of one size, and cannot collapse;
-- contrast: the embedding, now and predicted on by the actions, picks the teacher's embedding of the clip at that
-  time from among the batch's others (InfoNCE; van den Oord et al. 2018, ATC: Stooke et al. 2021);
-- reward: the rewards on the way (MWM, Seo et al. 2022);
-- variance, covariance (VICReg, Bardes et al. 2022), inverse dynamics (which actions led from one clip to
-  another; eb_jepa, Terver et al. 2026).
+Any objective on the video transformer can be combined with them. Each loss has a coefficient; 0 switches it off.
+A forward model predicts the embeddings of the K following steps from the clip's embedding and the actions. On these:
+- future: predict principal components of the frames. They are whitened, so the targets are few, of equal size, and
+  cannot collapse;
+- contrast: pick the teacher's embedding of the clip out of those of the batch, for the clip itself and for the one K
+  steps later (InfoNCE; van den Oord et al. 2018, ATC: Stooke et al. 2021);
+- reward: predict the rewards (MWM, Seo et al. 2022).
+On the clip's embedding itself:
+- variance, covariance: avoid collapse and correlated features (VICReg, Bardes et al. 2022);
+- inverse: predict the mean action from the embeddings before and after (eb_jepa, Terver et al. 2026).
 """
 
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,28 +24,28 @@ from mindreel.encoders.backbone.readout import whitening
 
 @dataclass(frozen=True)
 class AuxiliaryConfig:
-    """Terms on the clip's embedding: all are off unless an encoder turns them on."""
+    """Auxiliary losses on the clip's embedding. All are off unless an encoder switches them on."""
 
     future_coef: float = 0.0
     """Weight of predicting the principal components of the coming frames."""
     future_components: int = 32
     """Principal components of a frame that are predicted."""
     change_components: int = 32
-    """Principal components of the change from one frame to the next that are predicted besides."""
+    """Principal components of the change from one frame to the next that are predicted too."""
     future_pool: int = 2
     """Pixels, in height and width, averaged before the components are taken."""
     contrast_coef: float = 0.0
-    """Weight of recognising the teacher's embedding, now and after K actions, among those of other clips."""
+    """Weight of picking the teacher's embedding, of the clip and of the one K actions later, out of the batch."""
     contrast_temperature: float = 0.1
-    """Divides the cosines that clips are recognised by."""
+    """Temperature that divides the cosines of the contrastive loss."""
     reward_coef: float = 0.0
-    """Weight of predicting the rewards on the way to these frames."""
+    """Weight of predicting the rewards."""
     variance_coef: float = 0.0
     """Weight of the hinge that keeps each embedding feature's standard deviation above 1."""
     covariance_coef: float = 0.0
     """Weight of the squared correlations between embedding features."""
     inverse_coef: float = 0.0
-    """Weight of telling the mean action from the embeddings before and after."""
+    """Weight of predicting the mean action from the embeddings before and after."""
 
     def __post_init__(self):
         if min(self.future_components, self.change_components) < 0 or self.future_pool < 1:
@@ -56,16 +58,20 @@ class AuxiliaryConfig:
 
     @property
     def active(self) -> bool:
-        """Whether any term is on."""
-        predicted = self.future_coef or self.contrast_coef or self.reward_coef
-        return bool(predicted or self.variance_coef or self.covariance_coef or self.inverse_coef)
+        """Whether any loss is on."""
+        return self.predictive or bool(self.variance_coef or self.covariance_coef or self.inverse_coef)
+
+    @property
+    def predictive(self) -> bool:
+        """Whether any loss needs predicted embeddings."""
+        return bool(self.future_coef or self.contrast_coef or self.reward_coef)
 
 
 class AuxiliaryLosses(nn.Module):
-    """The terms, and the small networks that they need.
+    """The losses and the small networks that they need.
 
     Args:
-        config: their weights.
+        config: weights of the losses.
         width: width of the embedding, E.
         action_dim: number of action dimensions, A.
         image_size: height and width of a frame, in pixels.
@@ -89,14 +95,14 @@ class AuxiliaryLosses(nn.Module):
         self.register_buffer("reward_scale", torch.ones(()))
 
     def fit(self, frames: Tensor, reward: Tensor) -> None:
-        """Sets the principal components and the reward's scale: targets, which no feature depends on.
+        """Sets the principal components and the scale of the rewards: targets, on which no feature depends.
 
         Args:
-            frames: pairs of successive frames, centred, in any unit, (N, 2, 3, H, W): the components are white.
+            frames: pairs of successive frames, centred, in any unit, (N, 2, 3, H, W).
             reward: rewards (N,).
         """
         self.reward_scale.copy_(reward.std().clamp(min=1e-3))
-        before, now = self._pooled(frames.flatten(0, 1)).unflatten(0, (-1, 2)).unbind(1)
+        before, now = rearrange(self._pooled(frames), "n two pixels -> two n pixels")
         for components, values in ((self.frame_components, now), (self.change_components, now - before)):
             components.copy_(whitening(values, components.shape[1]))
 
@@ -113,11 +119,11 @@ class AuxiliaryLosses(nn.Module):
 
         Args:
             embedding: of the clip, (B, E).
-            frames: as in `fit`, from the one before the clip's newest on, (B, K + 2, 3, H, W).
+            frames: centred as in `fit`, the clip's last two and the K that follow, (B, K + 2, 3, H, W).
             action: the K actions taken after the clip's newest frame, (B, K, A).
             reward: the rewards of these actions, (B, K).
-            teacher_embeddings: the teacher's embeddings of the clip and of the one K actions later, (B, E) each: for contrast.
-            after: the embedding of the clip K actions later, (B, E): for inverse.
+            teacher_embeddings: of the clip and of the one K actions later, (B, E) each; needed by contrast.
+            after: the embedding of the clip K actions later, (B, E); needed by inverse.
         """
         config = self.config
         losses = self.collapse_losses(embedding)
@@ -125,9 +131,9 @@ class AuxiliaryLosses(nn.Module):
             assert after is not None
             guess = self.inverse_model(torch.cat([embedding, after], -1))
             losses["inverse_loss"] = config.inverse_coef * F.mse_loss(guess, action.mean(1))
-        if not (config.future_coef or config.contrast_coef or config.reward_coef):
+        if not config.predictive:
             return losses
-        predicted, rewards = self._imagine(embedding, action)  # (B, K + 1, E), (B, K)
+        predicted, rewards = self._predict(embedding, action)  # (B, K + 1, E), (B, K)
         if config.future_coef:
             losses["future_loss"] = config.future_coef * self._future_loss(predicted, frames)
         if config.contrast_coef:
@@ -149,8 +155,8 @@ class AuxiliaryLosses(nn.Module):
             losses["covariance_loss"] = config.covariance_coef * covariance_loss(embedding)
         return losses
 
-    def _imagine(self, embedding: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Carries embeddings (B, E) on by actions (B, K, A): embeddings (B, K + 1, E) and rewards (B, K)."""
+    def _predict(self, embedding: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings (B, E) and actions (B, K, A) to predicted embeddings (B, K + 1, E) and rewards (B, K)."""
         predicted, rewards = [embedding], []
         for k in range(action.shape[1]):
             both = torch.cat([predicted[-1], action[:, k]], -1)
@@ -159,33 +165,33 @@ class AuxiliaryLosses(nn.Module):
         return torch.stack(predicted, 1), torch.stack(rewards, 1)
 
     def _future_loss(self, predicted: Tensor, frames: Tensor) -> Tensor:
-        """Error of the components at K + 1 times, from embeddings (B, K + 1, E); frames (B, K + 2, 3, H, W)."""
-        pooled = self._pooled(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # (B, K + 2, P)
+        """Error of the components predicted from embeddings (B, K + 1, E), of frames (B, K + 2, 3, H, W)."""
+        pooled = self._pooled(frames)  # (B, K + 2, P)
         now, change = pooled[:, 1:], pooled[:, 1:] - pooled[:, :-1]
         target = torch.cat([now @ self.frame_components, change @ self.change_components], -1)  # (B, K + 1, C)
         return F.mse_loss(self.component_head(predicted), target)
 
     def _pooled(self, frames: Tensor) -> Tensor:
-        """Centred frames (N, 3, H, W) made smaller by averaging, as rows: (N, 3 H W / pool^2)."""
-        return F.avg_pool2d(frames, self.config.future_pool).flatten(1)
+        """Frames (B, T, 3, H, W) averaged over small squares, as rows: (B, T, P), where P = 3 H W / pool^2."""
+        pooled = F.avg_pool2d(rearrange(frames, "b t c h w -> (b t) c h w"), self.config.future_pool)
+        return rearrange(pooled, "(b t) c h w -> b t (c h w)", b=len(frames))
 
     def _contrast_loss(self, embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
         """InfoNCE between embeddings (B, E) and the teacher's of the same clips (B, E)."""
-        target = F.normalize(
-            (teacher_embedding - teacher_embedding.mean(0)) / (teacher_embedding.std(0) + 1e-4), dim=-1
-        )
+        centred = teacher_embedding - teacher_embedding.mean(0)
+        target = F.normalize(centred / (teacher_embedding.std(0) + 1e-4), dim=-1)
         query = F.normalize(self.projector(embedding), dim=-1)
         logits = query @ target.T / self.config.contrast_temperature  # (B, B)
         return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device))
 
 
 def variance_loss(embedding: Tensor) -> Tensor:
-    """How far the standard deviations of the features of (B, E) fall short of 1, on average."""
+    """Mean over features of max(0, 1 - standard deviation): (B, E) -> ()."""
     return F.relu(1 - (embedding.var(0) + 1e-4).sqrt()).mean()
 
 
 def covariance_loss(embedding: Tensor) -> Tensor:
-    """The squared covariances between different features of (B, E), summed, over E."""
+    """Sum of the squared covariances between different features, divided by E: (B, E) -> ()."""
     centred = embedding - embedding.mean(0)
     covariance = centred.T @ centred / (embedding.shape[0] - 1)
     off_diagonal = covariance.pow(2).sum() - covariance.diagonal().pow(2).sum()

@@ -1,13 +1,13 @@
 """InternVideo on an agent's rollouts: hidden pixels, sentences and labels, all at once.
 
-Wang et al. 2022. The paper trains a masked and a contrastive network, coordinates the two by attention between them
-and tunes the whole on labels. Here one network learns all three together, which a small one can: it draws hidden
-tubes as VideoMAE does, brings a clip's embedding near the sentence that says what happens in it, and tells from
-that embedding which sentence it is. The embedding reads every token in its place: learning through the tokens' mean
-or one attentive query moved them all alike, and left their principal components a lower rank.
+Wang et al. 2022. The paper trains a masked and a contrastive network, coordinates them by cross-attention and tunes
+both on labels. Here one small network learns all three objectives together: it predicts the pixels of hidden tubes as
+VideoMAE does, aligns a clip's embedding with the sentence that describes the clip, and classifies by that embedding
+which sentence it is. The embedding reads every token at its place: losses on the mean of the tokens, or on one
+attentive query, changed all tokens alike and lowered the rank of their principal components.
 
-Several clips of a batch share a sentence. All of them are matches of that sentence (InfoNCE with several positives):
-plain contrast would push apart what is alike.
+Several clips of a batch have the same sentence, and all of them count as its matches (InfoNCE with several positives).
+With a single positive each, clips of one behaviour would be pushed apart.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from mindreel.encoders.objectives.videomae import VideoMAE, VideoMAEConfig
 
 @dataclass(frozen=True)
 class InternVideoConfig(VideoMAEConfig):
-    """InternVideo: VideoMAE, contrast with sentences and supervised tuning together."""
+    """InternVideo: VideoMAE, contrast with sentences and classification together."""
 
     text: TextConfig = field(default_factory=TextConfig)
     """How clips are compared with sentences."""
@@ -30,7 +30,7 @@ class InternVideoConfig(VideoMAEConfig):
     text_coef: float = 0.5
     """Weight of matching clips and sentences."""
     label_coef: float = 0.5
-    """Weight of telling the behaviour."""
+    """Weight of classifying the behaviour."""
 
 
 class InternVideo(VideoMAE):
@@ -46,16 +46,16 @@ class InternVideo(VideoMAE):
         self.needs_sentences = bool(config.text_coef or config.label_coef)
 
     def set_sentences(self, sentences: tuple[str, ...]) -> None:
-        """Embeds the sentences that `behaviour` counts through; called once, before `losses`."""
-        self.text.read(sentences)
+        """Embeds the sentences that `behaviour` indexes; called once, before `losses`."""
+        self.text.set_sentences(sentences)
 
     def objective(self, batch: Batch) -> dict[str, Tensor]:
         """Squared error at hidden tokens, contrast with sentences, cross-entropy of behaviours.
 
-        The last two are 0 where no clip of the batch has a sentence.
+        The last two are 0 if no clip of the batch has a sentence.
 
         Raises:
-            ValueError: no sentences were read, or fewer than the batch's behaviours point to.
+            ValueError: `set_sentences` was not called, or a behaviour of the batch is not among its sentences.
         """
         config, losses = self.config, {}
         if config.pixel_coef:

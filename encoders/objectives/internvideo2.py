@@ -1,27 +1,27 @@
 """InternVideo2 on an agent's rollouts: first a teacher's tokens, then sentences, then labels.
 
-Wang et al. 2024, in three stages that follow each other as pretraining goes on:
-1. Four fifths of a clip's tokens are hidden, more often those where nothing moves. Each token that is left has to
-   match, through a linear projector, what a frozen teacher makes of the whole clip at the same place: the squared
+Wang et al. 2024, in three stages of pretraining:
+1. Four fifths of a clip's tokens are hidden, more often those where nothing moves. Each visible token, through a linear
+   projector, has to match the token of a frozen teacher at the same place of the whole clip: the loss is the squared
    distance of the two at length 1, which is twice 1 minus their cosine.
-2. Clips are aligned with the sentences that say what happens in them.
-3. The network is tuned to tell which sentence it is. The paper's third stage trains a language model on the video's
-   tokens; labels take its place.
+2. Clips are aligned with the sentences that describe them.
+3. The network classifies which sentence describes a clip. Classification stands in for the paper's third stage, which
+   trains a language model on the video's tokens.
 
-A task has few sentences, where the paper has millions: alone they squeeze all clips into as few directions as there
-are sentences, and what else the tokens knew is lost. So the teacher goes on being matched beside stages 2 and 3;
-match_later=0 ends that.
+A task has few sentences where the paper has millions. By themselves they would squeeze all clips into as many
+directions as there are sentences, and the tokens would lose everything else. So the teacher is matched in stages 2 and
+3 as well; match_later=0 switches that off.
 
-The teacher is any encoder that sees frames, handed in by `set_teacher`. Without one the network as it was before
-training teaches, frozen: nothing can collapse towards it, but there is little to learn from it, and on the moving dot
-of the tests as many steps end at chance that end at certainty with a trained teacher. A refresh runs through the
-stages again; beside an agent (training_mode=cotrain), where no end is known, the last stage goes on.
+The teacher is any encoder of frames, set by `set_teacher`. Without one, the frozen untrained network is the teacher:
+it cannot cause a collapse, but there is little to learn from it. Each refresh runs through all stages. While the
+encoder is trained beside an agent (training_mode=cotrain) the last stage lasts, since no end is known.
 """
 
 import math
 from dataclasses import dataclass, field
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -41,25 +41,25 @@ class InternVideo2Config(VideoConfig):
     """InternVideo2: a teacher's tokens, then sentences, then labels."""
 
     teacher: str = ""
-    """Folder of the run whose encoder teaches, or a public checkpoint as encoder=pretrained reads it; empty for this
-    network as it is before training."""
+    """Folder of the run whose encoder is the teacher, or a public checkpoint as for encoder=pretrained; empty for this
+    network before training."""
     text: TextConfig = field(default_factory=TextConfig)
     """How clips are compared with sentences."""
     visible: float = 0.2
-    """Share of a frame's places that the encoder sees in stage 1."""
+    """Fraction of a frame's places that the encoder sees in stage 1."""
     stage1_fraction: float = 0.6
-    """Share of pretraining that matches the teacher."""
+    """Fraction of pretraining that is stage 1, which matches the teacher."""
     stage2_fraction: float = 0.2
-    """Share of it, after that, that aligns clips with sentences; what is left tells behaviours."""
+    """Fraction of pretraining that is stage 2, which aligns clips with sentences; the rest is stage 3."""
     match_later: float = 1.0
-    """Weight of matching the teacher in stages 2 and 3 too; 0 for each stage by itself."""
+    """Weight of matching the teacher in stages 2 and 3; 0 switches it off there."""
 
     def __post_init__(self):
         if not 0 < self.visible <= 1:
-            raise ValueError(f"visible is a share above 0 and up to 1, got {self.visible}.")
+            raise ValueError(f"encoder.visible must be above 0 and at most 1, got {self.visible}.")
         if min(self.stage1_fraction, self.stage2_fraction) < 0 or self.stage1_fraction + self.stage2_fraction > 1:
             raise ValueError(
-                "stage1_fraction and stage2_fraction are shares of pretraining and together 1 at most, got "
+                "encoder.stage1_fraction and stage2_fraction must be 0 or more and together at most 1, got "
                 f"{self.stage1_fraction} and {self.stage2_fraction}."
             )
 
@@ -79,41 +79,41 @@ class InternVideo2(VideoEncoder):
         self.text = TextHeads(config.text, config.embedding_dim)
         self.needs_sentences = config.stage1_fraction < 1
         self.untrained = None if config.teacher else teacher_of(self.vit)
-        # In a tuple, and so no part of this encoder's own weights: those who only read features need no teacher.
+        # In a tuple, so that its weights are no part of this encoder's: reading features takes no teacher.
         self._external_teacher: tuple[Encoder, Tensor] | None = None
 
     @property
     def stage(self) -> int:
-        """1, 2 or 3."""
+        """Stage of pretraining: 1, 2 or 3."""
         done, config = float(self.progress), self.config
         if done < config.stage1_fraction:
             return 1
         return 2 if done < config.stage1_fraction + config.stage2_fraction else 3
 
     def update_teacher(self, progress: float) -> None:
-        """Takes note of how far pretraining is, which decides the stage."""
+        """Records how much of pretraining is done, which decides the stage."""
         super().update_teacher(progress)
         self.progress.fill_(progress)
 
     def enter_last_stage(self) -> None:
-        """Goes on as at the end of pretraining, until `update_teacher` says otherwise."""
+        """Enters stage 3, which lasts until `update_teacher` is called with less progress."""
         self.progress.fill_(1.0)
 
     def set_sentences(self, sentences: tuple[str, ...]) -> None:
-        """Embeds the sentences that `behaviour` counts through; called once, before `losses`."""
-        self.text.read(sentences)
+        """Embeds the sentences that `behaviour` indexes; called once, before `losses`."""
+        self.text.set_sentences(sentences)
 
     @torch.no_grad()
     def set_teacher(self, teacher: Encoder) -> None:
-        """Takes the encoder whose tokens are matched in stage 1; it must be on this one's device, and is frozen.
+        """Sets the encoder whose tokens are matched, and freezes it. It must be on this encoder's device.
 
         Raises:
-            ValueError: it sees no frames, more of them than this encoder, or frames of another size.
+            ValueError: it reads no frames, more frames than this encoder, or frames of another size.
         """
         if not 1 <= teacher.clip_frames <= self.clip_frames:
             raise ValueError(
-                f"A teacher has to see between 1 and encoder.vit.frames={self.clip_frames} frames, this one sees "
-                f"{teacher.clip_frames}: choose another, or longer clips."
+                f"A teacher has to read between 1 and encoder.vit.frames={self.clip_frames} frames, and this one reads "
+                f"{teacher.clip_frames}: choose another encoder.teacher, or longer clips."
             )
         teacher.eval().requires_grad_(False)
         side, device = self.config.vit.image_size, self.mean_frame.device
@@ -122,19 +122,21 @@ class InternVideo2(VideoEncoder):
             width = teacher.tokens(blank).shape[-1]
         except ValueError as error:
             raise ValueError(
-                f"encoder.teacher is to read this encoder's frames of {side} by {side} pixels, and cannot: {error}"
+                f"encoder.teacher has to read this encoder's frames of {side} by {side} pixels, and cannot: {error}"
             ) from error
-        # The teacher's features, whatever their number, turned into as many as a token here has: without loss up
-        # to that number (all cosines stay), and from there on into directions drawn once and for all.
-        turn = nn.init.orthogonal_(torch.empty(width, self.config.vit.dim), generator=torch.Generator().manual_seed(0))
-        self._external_teacher = teacher, turn.to(device)
+        # A fixed random projection of the teacher's features to this encoder's width. It keeps all cosines if the
+        # teacher is no wider than this encoder.
+        projection = nn.init.orthogonal_(
+            torch.empty(width, self.config.vit.dim), generator=torch.Generator().manual_seed(0)
+        )
+        self._external_teacher = teacher, projection.to(device)
 
     def objective(self, batch: Batch) -> dict[str, Tensor]:
-        """The terms of the present stage; those of text are 0 where no clip of the batch has a sentence.
+        """The losses of the present stage; those of text are 0 if no clip of the batch has a sentence.
 
         Raises:
-            ValueError: no sentences were read, or fewer than the batch's behaviours point to; in stage 1 already,
-                since the others would fail later.
+            ValueError: `set_sentences` was not called, or a behaviour of the batch is not among its sentences. Stage 1
+                checks this for the later stages.
         """
         if self.needs_sentences:
             self.text.check(batch.behaviour)
@@ -150,8 +152,8 @@ class InternVideo2(VideoEncoder):
 
     def _match_loss(self, batch: Batch) -> Tensor:
         vit = self.config.vit
-        visible = moving_tokens(self.config.visible, batch.clip, vit)  # (B, V)
-        # The stem sees beyond each patch, so hidden pixels are zeroed before it.
+        visible = sample_moving(self.config.visible, batch.clip, vit)  # (B, V)
+        # The stem sees beyond each patch, so hidden pixels are set to zero before it.
         matched = self.projector(self.vit(show_only(batch.clip, visible, vit), visible))  # (B, V, D)
         return unit_distance(matched, gather_tokens(self._targets(batch.clip), visible))
 
@@ -161,33 +163,33 @@ class InternVideo2(VideoEncoder):
         if self.untrained is not None:
             return self.untrained(clip)
         if self._external_teacher is None:
-            raise ValueError(f"encoder.teacher={self.config.teacher} was not handed over: call set_teacher first.")
-        teacher, turn = self._external_teacher
-        seen = (clip * self.pixel_std + self.mean_frame).round().clamp(0, 255).byte()  # as they came
-        tokens = teacher.tokens(seen[:, -teacher.clip_frames :])
-        tokens = F.layer_norm(tokens, tokens.shape[-1:]) @ turn
+            raise ValueError(f"encoder.teacher={self.config.teacher} is not set: call set_teacher before training.")
+        teacher, projection = self._external_teacher
+        frames = (clip * self.pixel_std + self.mean_frame).round().clamp(0, 255).byte()
+        tokens = teacher.tokens(frames[:, -teacher.clip_frames :])
+        tokens = F.layer_norm(tokens, tokens.shape[-1:]) @ projection
         times, rows, columns = teacher.token_grid
-        shown = (times - teacher.padding_times, rows, columns)
-        return on_grid(tokens[:, -math.prod(shown) :], shown, self.token_grid)
+        grid = (times - teacher.padding_times, rows, columns)
+        return resampled(tokens[:, -math.prod(grid) :], grid, self.token_grid)
 
 
-def moving_tokens(share: float, clip: Tensor, vit: ViTConfig) -> Tensor:
-    """Draws a share of the places of clips (B, F, 3, H, W), more often where they move: tokens (B, V) of all times."""
+def sample_moving(fraction: float, clip: Tensor, vit: ViTConfig) -> Tensor:
+    """Draws a fraction of the places of clips (B, F, 3, H, W), more often where they move: tokens (B, V), all times."""
     _, rows, columns = vit.grid
-    count = max(1, round(share * rows * columns))
+    count = max(1, round(fraction * rows * columns))
     return through_time(torch.multinomial(motion_weight(clip, rows, columns), count), vit)
 
 
 def unit_distance(one: Tensor, other: Tensor) -> Tensor:
-    """Mean squared distance between tokens (B, V, D) brought to length 1: between 0 and 4."""
+    """Mean squared distance between tokens (B, V, D) normalised to length 1: between 0 and 4."""
     return (F.normalize(one, dim=-1) - F.normalize(other, dim=-1)).pow(2).sum(-1).mean()
 
 
-def on_grid(tokens: Tensor, grid: Grid, wanted: Grid) -> Tensor:
-    """Tokens (B, N, D) of one grid, at the places of another: averaged where it is coarser, else interpolated."""
+def resampled(tokens: Tensor, grid: Grid, wanted: Grid) -> Tensor:
+    """Tokens (B, N, D) of one grid at the places of another: averaged where that is coarser, else interpolated."""
     if grid == wanted:
         return tokens
-    volume = tokens.transpose(1, 2).unflatten(2, grid)  # (B, D, time, rows, columns)
+    volume = rearrange(tokens, "b (t h w) d -> b d t h w", t=grid[0], h=grid[1])
     times, rows, columns = (min(sizes) for sizes in zip(grid, wanted, strict=True))
     volume = F.interpolate(F.adaptive_avg_pool3d(volume, (times, rows, columns)), wanted, mode="trilinear")
-    return volume.flatten(2).transpose(1, 2)
+    return rearrange(volume, "b d t h w -> b (t h w) d")

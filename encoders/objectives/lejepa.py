@@ -1,13 +1,14 @@
 """LeJEPA on an agent's rollouts: predict the next embedding, and keep embeddings distributed as a standard normal.
 
-Balestriero and LeCun 2025 (LeJEPA, SIGReg); as a world model, LeWorldModel (Maes et al. 2026). There is no
-teacher and no stop-gradient: what keeps the embeddings from collapsing is SIGReg alone, which asks that every
-one-dimensional shadow of them looks normal.
+Balestriero and LeCun 2025 (LeJEPA, SIGReg); as a world model, LeWorldModel (Maes et al. 2026). There is no teacher and
+no stop-gradient: SIGReg alone keeps the embeddings from collapsing. It asks every one-dimensional projection of them to
+be normally distributed.
 """
 
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,20 +18,23 @@ from mindreel.encoders.objectives.video_encoder import Batch, VideoConfig, Video
 
 @dataclass(frozen=True)
 class LeJEPAConfig(VideoConfig):
-    """LeJEPA: the next embedding from this one and the actions, embeddings kept normal."""
+    """LeJEPA: the next embedding is predicted from this one and the actions; embeddings are kept normal."""
 
     sigreg_coef: float = 0.09
-    """Weight of SIGReg beside the prediction."""
+    """Weight of SIGReg; the prediction has weight 1."""
     projections: int = 1024
-    """Directions that the embeddings are looked at from, drawn anew at each step."""
+    """Directions that embeddings are projected on, drawn at random in each step."""
     knots: int = 17
-    """Points at which each direction's characteristic function is compared."""
+    """Points at which the characteristic function of each projection is compared."""
     projector_dim: int = 192
-    """Width of the space that prediction and SIGReg act in."""
+    """Width of the space in which prediction and SIGReg act."""
 
     def __post_init__(self):
         if self.projections < 1 or self.knots < 2:
-            raise ValueError(f"SIGReg needs projections >= 1 and knots >= 2, got {self.projections} and {self.knots}.")
+            raise ValueError(
+                f"encoder.projections must be 1 or more and encoder.knots 2 or more, got {self.projections} and "
+                f"{self.knots}."
+            )
 
 
 class LeJEPA(VideoEncoder):
@@ -46,9 +50,10 @@ class LeJEPA(VideoEncoder):
         self.forward_model = mlp(width + action_dim, width, width)
 
     def objective(self, batch: Batch) -> dict[str, Tensor]:
-        """Squared error of the embedding that the actions lead to, and SIGReg of those before and after."""
+        """Squared error of the predicted embedding, and SIGReg of the embeddings before and after the actions."""
         config = self.config
-        both = self.projector(torch.cat([batch.embedding, batch.embedding_after])).unflatten(0, (2, -1))  # (2, B, E)
+        both = self.projector(torch.cat([batch.embedding, batch.embedding_after]))
+        both = rearrange(both, "(two b) e -> two b e", two=2)  # before and after the actions
         predicted = both[0]
         for k in range(batch.action.shape[1]):
             predicted = predicted + self.forward_model(torch.cat([predicted, batch.action[:, k]], -1))
@@ -59,15 +64,15 @@ class LeJEPA(VideoEncoder):
 
 
 def sigreg(embeddings: Tensor, projections: int, knots: int) -> Tensor:
-    """How far embeddings are from a standard normal, seen from random directions.
+    """Distance of embeddings from a standard normal distribution, in random projections.
 
     Args:
         embeddings: sets of B embeddings, (..., B, E).
-        projections: directions, drawn uniformly from the sphere.
+        projections: number of directions, drawn uniformly from the sphere.
         knots: points of the integral.
 
     Returns:
-        the mean of `epps_pulley` over sets and directions.
+        the mean of `epps_pulley` over sets and directions, a scalar.
     """
     device = embeddings.device
     directions = F.normalize(torch.randn(embeddings.shape[-1], projections, device=device), dim=0)
@@ -79,7 +84,7 @@ def epps_pulley(samples: Tensor, knots: int, reach: float = 3.0) -> Tensor:
     """The statistic of Epps and Pulley (1983): B times the squared distance of characteristic functions.
 
     B times the integral, over t from -reach to reach, of |mean(exp(i t x)) - exp(-t^2 / 2)|^2 exp(-t^2 / 2), by
-    the trapezoid rule. Of a standard normal's samples it is about 1.05 on average, whatever B.
+    the trapezoid rule. For samples of a standard normal its mean is about 1.05, whatever B.
 
     Args:
         samples: B numbers for each of S tests, (..., B, S).

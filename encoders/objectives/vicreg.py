@@ -1,9 +1,8 @@
-"""VICReg on an agent's rollouts: two views of a clip get one embedding, whose features vary and do not correlate.
+"""VICReg on an agent's rollouts: two views of a clip get similar embeddings, whose features vary and do not correlate.
 
-Bardes et al. 2022. The views are the clip shifted by a few pixels and made brighter or darker, each its own way.
-What the views differ in is what the features are asked to forget: a shift costs the position of a body within
-those pixels. With `moments` the second view is the clip some decisions later instead, and what is forgotten is
-what changes from one to the next.
+Bardes et al. 2022. Each view is the clip shifted by a few random pixels and made brighter or darker. The features learn
+to ignore whatever differs between the views: shifts, for example, cost the exact position of a body. With `moments` the
+second view is the clip K actions later, and the features learn to ignore what changes quickly.
 """
 
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from mindreel.encoders.objectives.video_encoder import Batch, VideoConfig, Video
 
 @dataclass(frozen=True)
 class VICRegConfig(VideoConfig):
-    """VICReg: two views of a clip agree."""
+    """VICReg: two views of a clip get similar embeddings."""
 
     invariance_coef: float = 25.0
     """Weight of the squared difference between the views."""
@@ -28,13 +27,13 @@ class VICRegConfig(VideoConfig):
     covariance_coef: float = 1.0
     """Weight of the squared covariances between features."""
     expander_dim: int = 512
-    """Width of the space that the three terms act in."""
+    """Width of the space in which the three losses act."""
     shift: int = 2
-    """Pixels that a view is shifted by at most, up or down and left or right."""
+    """Pixels by which a view is shifted at most, up or down and left or right."""
     brightness: float = 0.2
-    """Share by which a view is made brighter or darker at most."""
+    """Fraction by which a view is made brighter or darker at most."""
     moments: bool = False
-    """Take the clip after the K actions as second view, and leave both as they are."""
+    """Use the clip K actions later as the second view, and neither shift nor brighten the two."""
 
 
 class VICReg(VideoEncoder):
@@ -71,8 +70,8 @@ class VICReg(VideoEncoder):
         }
 
     def _view(self, clip: Tensor) -> Tensor:
-        """A clip (B, F, 3, H, W) shifted and brightened at random, the same way in all its frames."""
+        """Clips (B, F, 3, H, W) shifted and brightened at random, all frames of a clip alike."""
         config = self.config
         spread = config.brightness * (2 * torch.rand(len(clip), 1, 1, 1, 1, device=clip.device) - 1)
-        # Brightness scales what the camera saw, from which the mean frame has been taken off since.
+        # Brightness scales the original pixels, so the mean frame is added before.
         return shifted(clip + spread * (clip + self.mean_frame / self.pixel_std), config.shift)

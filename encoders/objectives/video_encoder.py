@@ -16,40 +16,39 @@ from mindreel.encoders.objectives.auxiliary import AuxiliaryConfig, AuxiliaryLos
 
 @dataclass(frozen=True)
 class VideoConfig:
-    """The video transformer, and what the agent receives of it."""
+    """The video transformer, and what the agent receives from it."""
 
     vit: ViTConfig = field(default_factory=ViTConfig)
     """The video transformer."""
     training_mode: str = "refresh"
     """frozen (pretrained once), refresh (again on the agent's rollouts), finetune (by the agent) or cotrain (both)."""
     readout: str = "compressed"
-    """What the agent receives: compressed (principal components of the tokens), embedding (the trained head that terms
-    act on), pooled or tokens."""
+    """What the agent receives: compressed (principal components of the tokens), embedding (a trained head, on which
+    losses act), pooled (their mean) or tokens."""
     embedding_dim: int = 256
     """Width of a clip's embedding, and number of principal components of readout=compressed."""
     token_channels: int = 16
-    """Channels that each token is squeezed to before the embedding reads all of them."""
+    """Channels that each token is reduced to before the embedding reads all of them."""
     auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
-    """Terms on the clip's embedding beside the objective's own loss."""
+    """Auxiliary losses on the clip's embedding beside the objective's own loss."""
     random_shift: int = 0
-    """Pixels that the frames of each sequence are moved by while it is learned from, at most, up or down and left or
-    right; all of them by the same."""
+    """Pixels by which each training sequence is shifted at most, up or down and left or right; all its frames alike."""
     ema_start: float = 0.99
-    """Share of the teacher, where there is one, that is kept at each step, at the beginning of pretraining."""
+    """Decay of the teacher's moving average, if the objective has a teacher, at the beginning of pretraining."""
     ema_end: float = 1.0
-    """The same at its end; equal to ema_start for a constant share."""
+    """Decay at the end of pretraining; equal to ema_start for a constant one."""
 
 
 class Batch:
-    """Sequences to learn from, and what several terms read of them, computed once and only if wanted.
+    """Sequences to learn from, and what several losses compute from them, each computed once and only when needed.
 
     Attributes:
         frames: all F + K frames, normalised, (B, F + K, 3, H, W).
-        clip: the first F of them: what the features describe, newest last.
-        after: the last F of them: the clip that the K actions led to.
+        clip: the first F frames, newest last: the features describe the newest.
+        after: the last F frames: the clip K actions later.
         action: (B, K, A).
         reward: (B, K).
-        behaviour: index of the sentence that describes the clip's newest frame, int64 (B,), -1 where unknown.
+        behaviour: index of the sentence that describes the clip's newest frame, int64 (B,); -1 where unknown.
     """
 
     def __init__(self, encoder: "VideoEncoder", frames: Tensor, action: Tensor, reward: Tensor, behaviour: Tensor):
@@ -74,7 +73,7 @@ class Batch:
 
     @cached_property
     def embedding_after(self) -> Tensor:
-        """The embedding of the clip that the actions led to, (B, E)."""
+        """The embedding of the clip K actions later, (B, E)."""
         return self._encoder.embed(self._encoder.vit(self.after))
 
     @cached_property
@@ -89,9 +88,12 @@ class VideoEncoder(FrameEncoder):
     """A video transformer with a readout. A subclass adds its `objective`.
 
     Args:
-        config: architecture, readout, auxiliary.
+        config: architecture, readout, auxiliary losses.
         action_dim: number of action dimensions, A.
-        state_dim: not used; all encoders are built alike.
+        state_dim: not used; all encoders are made with the same arguments.
+
+    Raises:
+        ValueError: fields of the config are out of range or do not go together.
     """
 
     has_objective = True
@@ -104,33 +106,20 @@ class VideoEncoder(FrameEncoder):
     def __init__(self, config: VideoConfig, action_dim: int, state_dim: int = 0):
         super().__init__(config.vit.image_size)
         check_training_mode(config.training_mode, ("frozen", "finetune", "refresh", "cotrain"))
+        _check_config(config)
         vit, auxiliary = config.vit, config.auxiliary
-        if min(config.embedding_dim, config.token_channels) < 1 or config.random_shift < 0:
-            raise ValueError(
-                "encoder.embedding_dim and token_channels must be 1 or more and random_shift 0 or more, got "
-                f"{config.embedding_dim}, {config.token_channels} and {config.random_shift}."
-            )
-        if not 0 <= config.ema_start <= 1 or not 0 <= config.ema_end <= 1:
-            raise ValueError(
-                f"encoder.ema_start and ema_end are shares from 0 to 1, got {config.ema_start} and {config.ema_end}."
-            )
-        if auxiliary.future_coef and vit.frames < 2:
-            raise ValueError(
-                "encoder.auxiliary.future_coef weighs changes between frames: encoder.vit.frames must be 2 or more, "
-                f"got {vit.frames}."
-            )
         self.config, self.action_dim = config, action_dim
         self.clip_frames, self.token_grid, self.training_mode = vit.frames, vit.grid, config.training_mode
         self.vit = VideoTransformer(vit)
         sizes = vit.num_tokens, vit.dim, config.embedding_dim, config.token_channels
         self.readout = make_readout(config.readout, *sizes)
         self.feature_dim = self.readout.feature_dim
-        # Terms act on an embedding whether or not it is what the agent receives.
+        # Losses act on an embedding whether or not the agent receives it.
         embeds, received = self.needs_embedding or auxiliary.active, isinstance(self.readout, EmbeddingReadout)
         if received and self.has_objective and not (embeds or self.trained_by_agent):
             raise ValueError(
                 "Nothing would train the head of encoder.readout=embedding: choose readout=compressed, or switch on a "
-                "term of encoder.auxiliary."
+                "loss of encoder.auxiliary."
             )
         self.head = EmbeddingReadout(*sizes) if embeds and not received else None
         self.auxiliary = None
@@ -138,8 +127,8 @@ class VideoEncoder(FrameEncoder):
             self.auxiliary = AuxiliaryLosses(auxiliary, config.embedding_dim, action_dim, vit.image_size)
         self.teacher = teacher_of(self.vit) if self.needs_teacher or auxiliary.contrast_coef else None
         head = self.head or self.readout
-        teaches = head if auxiliary.contrast_coef and isinstance(head, EmbeddingReadout) else None
-        self.teacher_head = None if teaches is None else teacher_of(teaches)
+        contrasts = bool(auxiliary.contrast_coef) and isinstance(head, EmbeddingReadout)
+        self.teacher_head = teacher_of(head) if contrasts else None
 
     # ---- features ----
 
@@ -157,11 +146,11 @@ class VideoEncoder(FrameEncoder):
         return self.vit(self.normalise(observation))
 
     def monitored_features(self, observation: Tensor) -> Tensor:
-        """What shows a collapse, (B, n): for most readouts the tokens, which they were fitted to at an earlier step."""
+        """Features that show a collapse, (B, width): those of `Readout.monitored_features`."""
         return self.readout.monitored_features(self.tokens(observation))
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, N, D) to the embeddings (B, E) that terms act on."""
+        """Tokens (B, N, D) to the embeddings (B, E) that losses act on."""
         head = self.head or self.readout
         assert isinstance(head, EmbeddingReadout)
         return head.embedding(tokens)
@@ -169,10 +158,10 @@ class VideoEncoder(FrameEncoder):
     def _check(self, frames: Tensor, count: int) -> None:
         check_frames(frames, count, self.config.vit.image_size, self.config.vit.image_size)
 
-    # ---- what is fitted to rollouts ----
+    # ---- fitted to rollouts ----
 
     def fit_targets(self, frames: Tensor, reward: Tensor) -> None:
-        """Sets the targets of auxiliary alone, which the features do not depend on."""
+        """Sets the targets of the auxiliary losses from frames uint8 (N, 2, 3, H, W) and rewards (N,)."""
         if self.auxiliary is not None:
             self.auxiliary.fit(self.normalise(frames), reward)
 
@@ -183,13 +172,13 @@ class VideoEncoder(FrameEncoder):
     # ---- objective ----
 
     def objective(self, batch: Batch) -> dict[str, Tensor]:
-        """The weighted terms of the objective itself, by name."""
+        """The objective's own losses by name, already weighted."""
         raise NotImplementedError
 
     def losses(
         self, frames: Tensor, action: Tensor, reward: Tensor, behaviour: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """The objective's terms and those of auxiliary, as in `Encoder.losses`.
+        """The objective's own losses and the auxiliary ones, as in `Encoder.losses`.
 
         Raises:
             ValueError: frames, actions or rewards are of another shape, or frames of another type; or every
@@ -206,42 +195,59 @@ class VideoEncoder(FrameEncoder):
         losses = self.objective(batch) | self._auxiliary_losses(batch)
         if not losses:
             raise ValueError(
-                "Every coefficient of the encoder's objective is 0: use encoder=untrained for an untrained one."
+                "Every coefficient of the encoder's losses is 0, so there is nothing to learn from: raise one, or "
+                "choose encoder=untrained."
             )
         return losses
 
     def _auxiliary_losses(self, batch: Batch) -> dict[str, Tensor]:
         if self.auxiliary is None:
             return {}
-        config = self.config.auxiliary
         teacher_embeddings = None
         if self.teacher is not None and self.teacher_head is not None:
             with torch.no_grad():
                 head = self.teacher_head.embedding
                 teacher_embeddings = head(batch.teacher_tokens), head(self.teacher(batch.after))
-        after = batch.embedding_after if config.inverse_coef else None
-        seen = batch.frames[:, max(0, self.clip_frames - 2) :]  # the frame before the newest, and all from there
-        return self.auxiliary(batch.embedding, seen, batch.action, batch.reward, teacher_embeddings, after)
+        after = batch.embedding_after if self.config.auxiliary.inverse_coef else None
+        recent = batch.frames[:, max(0, self.clip_frames - 2) :]  # the clip's last two frames and the K that follow
+        return self.auxiliary(batch.embedding, recent, batch.action, batch.reward, teacher_embeddings, after)
 
     def update_teacher(self, progress: float) -> None:
-        """Moves the teacher towards the encoder; `progress` in [0, 1] is the share of pretraining done."""
-        keep = self.config.ema_start + (self.config.ema_end - self.config.ema_start) * progress
+        """Moves the teacher towards the encoder; `progress` in [0, 1] is the fraction of pretraining done."""
+        decay = self.config.ema_start + (self.config.ema_end - self.config.ema_start) * progress
         if self.teacher is not None:
-            follow(self.teacher, self.vit, keep)
+            follow(self.teacher, self.vit, decay)
         if self.teacher_head is not None:
-            follow(self.teacher_head, self.head or self.readout, keep)
+            follow(self.teacher_head, self.head or self.readout, decay)
+
+
+def _check_config(config: VideoConfig) -> None:
+    if min(config.embedding_dim, config.token_channels) < 1 or config.random_shift < 0:
+        raise ValueError(
+            "encoder.embedding_dim and token_channels must be 1 or more and random_shift 0 or more, got "
+            f"{config.embedding_dim}, {config.token_channels} and {config.random_shift}."
+        )
+    if not 0 <= config.ema_start <= 1 or not 0 <= config.ema_end <= 1:
+        raise ValueError(
+            f"encoder.ema_start and ema_end must be between 0 and 1, got {config.ema_start} and {config.ema_end}."
+        )
+    if config.auxiliary.future_coef and config.vit.frames < 2:
+        raise ValueError(
+            "encoder.auxiliary.future_coef predicts changes between frames: encoder.vit.frames must be 2 or more, got "
+            f"{config.vit.frames}."
+        )
 
 
 @dataclass(frozen=True)
 class UntrainedConfig(VideoConfig):
-    """The network of encoder=vjepa, untrained and frozen."""
+    """The video transformer as it is initialised, frozen."""
 
     training_mode: str = "frozen"
     """Only frozen."""
 
 
 class UntrainedEncoder(VideoEncoder):
-    """A video transformer that nobody trains."""
+    """A video transformer that is never trained: the baseline that pretraining has to beat."""
 
     has_objective = False
 

@@ -1,12 +1,13 @@
-"""VideoMAE on an agent's rollouts: draw the hidden nine tenths of a clip from the rest.
+"""VideoMAE on an agent's rollouts: predict the pixels of the hidden nine tenths of a clip.
 
-Tong et al. 2022 (VideoMAE), Feichtenhofer et al. 2022. Whole tubes of a clip are hidden, the transformer sees the
-few visible tokens alone, and a light decoder predicts the pixels of the hidden ones, each patch brought to zero
-mean and unit variance.
+Tong et al. 2022 (VideoMAE), Feichtenhofer et al. 2022. Whole tubes of a clip are hidden, the transformer encodes the
+few visible tokens, and a light decoder predicts the pixels of the hidden ones, each patch normalised to zero mean and
+unit variance.
 """
 
 from dataclasses import dataclass
 
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,30 +16,30 @@ from mindreel.encoders.backbone.predictor import TokenPredictor
 from mindreel.encoders.backbone.vit import ViTConfig, gather_tokens
 from mindreel.encoders.objectives.video_encoder import Batch, VideoConfig, VideoEncoder
 
-_STILL = 1e-4  # variance, of pixels of unit variance, below which a patch counts as still
+_STILL = 1e-4  # variance below which a patch counts as still; the pixels of all frames have variance 1
 
 
 @dataclass(frozen=True)
 class VideoMAEConfig(VideoConfig):
-    """VideoMAE: hidden pixels predicted from the visible tenth of a clip."""
+    """VideoMAE: hidden pixels are predicted from the visible tenth of a clip."""
 
     hidden: float = 0.9
-    """Share of the places of a frame that are hidden, through the whole clip (the paper's: 0.9 to 0.95)."""
+    """Fraction of a frame's places that is hidden, in every frame of the clip (in the paper 0.9 to 0.95)."""
     decoder_dim: int = 64
     """Width of the decoder."""
     decoder_depth: int = 2
-    """Transformer blocks of the decoder (the paper's has 4, of half the encoder's width)."""
+    """Transformer blocks of the decoder (in the paper 4, half as wide as the encoder)."""
 
     def __post_init__(self):
         if not 0 < self.hidden < 1:
-            raise ValueError(f"hidden is a share between 0 and 1, got {self.hidden}.")
+            raise ValueError(f"encoder.hidden must be between 0 and 1, got {self.hidden}.")
 
 
 class VideoMAE(VideoEncoder):
     """The video transformer with VideoMAE's objective.
 
-    A convolutional stem sees a few pixels beyond each patch, and its norm the whole picture. So hidden pixels
-    are zeroed before the stem: nothing of them reaches a visible token.
+    Hidden pixels are set to zero before the stem, since a convolutional stem sees a few pixels beyond each patch and
+    its norms the whole picture. So nothing of them reaches a visible token.
     """
 
     config: VideoMAEConfig
@@ -50,7 +51,7 @@ class VideoMAE(VideoEncoder):
         self.decoder = TokenPredictor(vit, config.decoder_dim, config.decoder_depth, vit.dim, pixels)
 
     def objective(self, batch: Batch) -> dict[str, Tensor]:
-        """Squared error at the hidden tokens alone."""
+        """Mean squared error at the hidden tokens."""
         vit, clip = self.config.vit, batch.clip
         visible, hidden = sample_tubes(self.config.hidden, len(clip), vit, clip.device)
         context = self.vit(show_only(clip, visible, vit), visible)  # (B, V, D)
@@ -59,13 +60,16 @@ class VideoMAE(VideoEncoder):
 
 
 def patches(clip: Tensor, vit: ViTConfig) -> Tensor:
-    """The pixels of each token, every colour at zero mean and unit variance: (B, F, 3, H, W) -> (B, N, P).
+    """The pixels of each token, every colour normalised to zero mean and unit variance: (B, F, 3, H, W) -> (B, N, P).
 
-    A patch on which nothing differs from the mean frame stays zero, instead of having its rounding errors blown up.
+    P = tubelet * patch * patch * 3. A patch that equals the mean frame stays zero; its rounding errors do not explode.
     """
-    time, rows, columns = vit.grid
-    sizes = (-1, time, vit.tubelet, 3, rows, vit.patch, columns, vit.patch)
-    x = clip.reshape(sizes).permute(0, 1, 4, 6, 2, 5, 7, 3)  # (B, time, rows, columns, tubelet, patch, patch, 3)
-    x = x.flatten(4, 6).flatten(1, 3)  # (B, N, pixels, 3)
+    x = rearrange(
+        clip,
+        "b (time tubelet) c (rows p) (columns q) -> b (time rows columns) (tubelet p q) c",
+        tubelet=vit.tubelet,
+        p=vit.patch,
+        q=vit.patch,
+    )
     x = (x - x.mean(2, keepdim=True)) / (x.var(2, keepdim=True) + _STILL).sqrt()
-    return x.flatten(2)
+    return rearrange(x, "b n pixels c -> b n (pixels c)")

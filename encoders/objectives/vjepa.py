@@ -1,17 +1,18 @@
 """V-JEPA on an agent's rollouts: predict hidden tokens of a clip in feature space, with a moving-average teacher.
 
-Bardes et al. 2024 (V-JEPA), Assran et al. 2025 (V-JEPA 2), Mur-Labadia et al. 2026 (V-JEPA 2.1). Alone it learns
-little about small moving bodies before a still background: predicting the background is enough. So frames come
-with their mean taken off, the hidden blocks lie where things move, and the terms of auxiliary.py act on the
-clip's embedding, which is what the agent receives.
+Bardes et al. 2024 (V-JEPA), Assran et al. 2025 (V-JEPA 2), Mur-Labadia et al. 2026 (V-JEPA 2.1). By itself it learns
+little about small moving bodies in front of a still background, because predicting the background is enough.
+Therefore the mean frame is subtracted, hidden blocks lie where things move, and auxiliary losses act on the clip's
+embedding.
 
-Of version 2.1 come, as options, the loss on visible tokens and the supervision of several layers. Version 2's
-constant share of the teacher is ema_start = ema_end = 0.99925.
+Options from version 2.1: the loss on visible tokens, and predicting the outputs of several layers. The constant decay
+of version 2's teacher is ema_start = ema_end = 0.99925.
 """
 
 from dataclasses import dataclass, field
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,36 +30,39 @@ class VJEPAConfig(VideoConfig):
     auxiliary: AuxiliaryConfig = field(
         default_factory=lambda: AuxiliaryConfig(future_coef=1.0, contrast_coef=1.0, reward_coef=1.0)
     )
-    """Terms on the clip's embedding beside V-JEPA's own loss."""
+    """Auxiliary losses on the clip's embedding beside V-JEPA's own loss."""
     masks: MaskConfig = field(default_factory=MaskConfig)
     """Which tokens are hidden from the encoder and predicted."""
     published_masks: bool = False
-    """Hide each clip twice, by 8 blocks of 15% and by 2 of 70% anywhere, as in the papers, in place of masks."""
+    """Instead of `masks`, hide each clip twice as the papers do: by 8 blocks of 15%, and by 2 blocks of 70%."""
     predictor_dim: int = 64
     """Width of the predictor of hidden tokens."""
     predictor_depth: int = 1
     """Transformer blocks of that predictor."""
     random_shift: int = 4
-    """Pixels that the frames of each sequence are moved by while it is learned from, at most, up or down and left or
-    right; all of them by the same."""
+    """Pixels by which each training sequence is shifted at most, up or down and left or right; all its frames alike."""
     ema_start: float = 0.95
-    """Share of the teacher that is kept at each step, at the beginning of pretraining."""
+    """Decay of the teacher's moving average at the beginning of pretraining."""
     ema_end: float = 0.995
-    """The same at its end; equal to ema_start for a constant share."""
+    """Decay at the end of pretraining; equal to ema_start for a constant one."""
     jepa_coef: float = 1.0
     """Weight of V-JEPA's own loss."""
     jepa_fraction: float = 0.5
-    """Share of a batch's clips that V-JEPA's own loss is computed on; it costs as much as all other terms."""
+    """Fraction of a batch's clips that V-JEPA's own loss is computed on; it costs as much as all other losses."""
     visible_coef: float = 0.0
-    """Weight, within it, of the error at visible tokens, which falls off with the distance to hidden ones (2.1)."""
+    """Weight of the error at visible tokens within V-JEPA's own loss; it falls off with their distance to hidden ones
+    (version 2.1)."""
     levels: int = 1
-    """Depths of the transformer, equally far apart, whose outputs are predicted (2.1); 1 is the last alone."""
+    """Number of evenly spaced layers whose outputs are predicted (version 2.1); 1 is the last layer alone."""
 
     def __post_init__(self):
         if not 0 < self.jepa_fraction <= 1:
-            raise ValueError(f"jepa_fraction is a share above 0 and up to 1, got {self.jepa_fraction}.")
+            raise ValueError(f"encoder.jepa_fraction must be above 0 and at most 1, got {self.jepa_fraction}.")
         if not 1 <= self.levels <= max(1, self.vit.depth):
-            raise ValueError(f"levels counts blocks of the transformer, 1 to {self.vit.depth}, got {self.levels}.")
+            raise ValueError(
+                "encoder.levels counts blocks of the transformer, so it must be 1 to "
+                f"{self.vit.depth}, got {self.levels}."
+            )
 
 
 class VJEPA(VideoEncoder):
@@ -73,7 +77,7 @@ class VJEPA(VideoEncoder):
         self.predictor = TokenPredictor(config.vit, config.predictor_dim, config.predictor_depth, wide, wide)
 
     def objective(self, batch: Batch) -> dict[str, Tensor]:
-        """L1 at hidden tokens, over a share of the batch."""
+        """L1 error at hidden tokens, over a fraction of the batch."""
         config = self.config
         if not config.jepa_coef:
             return {}
@@ -86,20 +90,21 @@ class VJEPA(VideoEncoder):
 
     @torch.no_grad()
     def _target(self, batch: Batch, count: int) -> Tensor:
-        """The teacher's layer-normed outputs at each of L levels, side by side, of the first clips: (count, N, L D)."""
+        """The teacher's layer-normed outputs at L levels, concatenated, for the first clips: (count, N, L * D)."""
         levels, dim = self.config.levels, self.config.vit.dim
         assert self.teacher is not None
         if levels == 1:
             tokens = batch.teacher_tokens[:count]
         else:
             tokens = self.teacher.encode(self.teacher.embed(batch.clip[:count]), levels=levels)
-        return F.layer_norm(tokens.unflatten(-1, (levels, dim)), (dim,)).flatten(-2)
+        tokens = F.layer_norm(rearrange(tokens, "b n (levels d) -> b n levels d", levels=levels), (dim,))
+        return rearrange(tokens, "b n levels d -> b n (levels d)")
 
     def _masked_loss(self, stem: Tensor, target: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
-        """The error of one mask: stem tokens (B, N, D), targets (B, N, L D), indices (B, V) and (B, M)."""
+        """The loss under one mask, from stem tokens (B, N, D), targets (B, N, L * D), indices (B, V) and (B, M)."""
         config = self.config
-        context = self.vit.encode(stem, visible, config.levels)  # (B, V, L D)
-        predicted = self.predictor(context, visible, hidden)  # (B, V + M, L D)
+        context = self.vit.encode(stem, visible, config.levels)  # (B, V, L * D)
+        predicted = self.predictor(context, visible, hidden)  # (B, V + M, L * D)
         count = visible.shape[1]
         loss = (predicted[:, count:] - gather_tokens(target, hidden)).abs().mean()
         if config.visible_coef:

@@ -13,8 +13,8 @@ from mindreel.encoders.objectives.internvideo import InternVideo, InternVideoCon
 from mindreel.encoders.objectives.internvideo2 import (
     InternVideo2,
     InternVideo2Config,
-    moving_tokens,
-    on_grid,
+    resampled,
+    sample_moving,
     unit_distance,
 )
 from mindreel.encoders.objectives.sentences import SENTENCE_DIM, TextConfig, TextHeads
@@ -98,15 +98,15 @@ def test_a_corpus_without_matches_is_named(data):
         made = built(data, config)
         with pytest.raises(ValueError, match="sentence 3.*only 3"):
             made.losses(frames, action, reward, torch.full((4,), 3))
-        with pytest.raises(ValueError, match="text corpus without matches"):
+        with pytest.raises(ValueError, match="the task has none"):
             made.set_sentences(())
         with pytest.raises(ValueError, match="3, 2 of them different"):
             made.set_sentences(("a cat", "a dog", "a cat"))
         made.text.sentences = VECTORS[:0]
-        with pytest.raises(ValueError, match="set_sentences"):
+        with pytest.raises(ValueError, match="has no sentences: call set_sentences"):
             made.losses(frames, action, reward, behaviour)
     with pytest.raises(ValueError, match="max_sentences=1"):
-        TextHeads(TextConfig(max_sentences=1), 8).read(("a cat", "a dog"))
+        TextHeads(TextConfig(max_sentences=1), 8).set_sentences(("a cat", "a dog"))
     wordless = built(data, replace(FIRST, text_coef=0.0, label_coef=0.0))
     assert set(wordless.losses(frames, action, reward)) == {"pixel_loss"} and not wordless.needs_sentences
     matching = built(data, replace(SECOND, stage1_fraction=1.0, stage2_fraction=0.0))
@@ -225,7 +225,7 @@ def test_the_stage_follows_from_the_share_of_pretraining_done(data):
     other = built(data, config)
     other.load_state_dict(made.state_dict())
     assert other.stage == made.stage == 2 and other.identity() == made.identity()
-    with pytest.raises(ValueError, match="together 1 at most"):
+    with pytest.raises(ValueError, match="together at most 1"):
         InternVideo2Config(stage1_fraction=0.7, stage2_fraction=0.4)
 
 
@@ -244,20 +244,20 @@ def test_distance_grid_and_visible_tokens_by_hand():
     assert unit_distance(one, other).item() == pytest.approx((2 + 0) / 2)
     assert unit_distance(one, -one).item() == pytest.approx(4)
     row = torch.tensor([0.0, 4.0]).view(1, 2, 1)
-    assert on_grid(row, (1, 1, 2), (1, 1, 2)) is row
-    assert on_grid(row, (1, 1, 2), (1, 1, 4)).flatten().tolist() == [0.0, 1.0, 3.0, 4.0]
-    assert on_grid(row, (1, 1, 2), (2, 2, 1)).flatten().tolist() == [2.0] * 4
+    assert resampled(row, (1, 1, 2), (1, 1, 2)) is row
+    assert resampled(row, (1, 1, 2), (1, 1, 4)).flatten().tolist() == [0.0, 1.0, 3.0, 4.0]
+    assert resampled(row, (1, 1, 2), (2, 2, 1)).flatten().tolist() == [2.0] * 4
     eight = 8 * torch.eye(8)[:1].view(1, 8, 1)  # a coarser grid has the means of all that lies in its places
-    assert on_grid(eight, (8, 1, 1), (2, 1, 1)).flatten().tolist() == [2.0, 0.0]
-    assert on_grid(eight, (2, 2, 2), (1, 1, 1)).item() == 1.0
+    assert resampled(eight, (8, 1, 1), (2, 1, 1)).flatten().tolist() == [2.0, 0.0]
+    assert resampled(eight, (2, 2, 2), (1, 1, 1)).item() == 1.0
     clips = torch.zeros(200, FRAMES, 3, SIDE, SIDE)
     clips[:, :, :, 8:16, 16:24] = 5.0  # row 1, column 2 of 4 x 4 places
-    drawn = moving_tokens(0.2, clips, VIT)
+    drawn = sample_moving(0.2, clips, VIT)
     assert drawn.shape == (200, 3)
     assert (drawn == 6).any(1).float().mean() > 0.9
     assert all(len(set(row)) == 3 for row in drawn.tolist())
     longer = replace(VIT, frames=2 * FRAMES)
-    drawn = moving_tokens(0.2, clips.repeat(1, 2, 1, 1, 1), longer)
+    drawn = sample_moving(0.2, clips.repeat(1, 2, 1, 1, 1), longer)
     assert torch.equal(drawn[:, :3] + 16, drawn[:, 3:])
 
 
@@ -303,9 +303,9 @@ def test_another_encoder_teaches(data):
 
 def test_teachers_that_do_not_fit_are_named(data):
     made = built(data, replace(SECOND, teacher="runs/teacher"))
-    with pytest.raises(ValueError, match="sees 0"):
+    with pytest.raises(ValueError, match="reads 0"):
         made.set_teacher(StateEncoder(StateConfig(), 1, 3))
-    with pytest.raises(ValueError, match="sees 4"):
+    with pytest.raises(ValueError, match="reads 4"):
         made.set_teacher(UntrainedEncoder(UntrainedConfig(vit=replace(VIT, frames=4)), action_dim=1))
     with pytest.raises(ValueError, match="encoder.teacher .* frames of 32 by 32 pixels, and cannot: .* 64, 64"):
         made.set_teacher(UntrainedEncoder(UntrainedConfig(vit=replace(VIT, image_size=64)), action_dim=1))

@@ -71,7 +71,7 @@ def test_what_fills_in_may_be_of_a_width_that_the_heads_do_not_divide(name, widt
         assert block.qkv.weight.grad.any()
     with pytest.raises(ValueError, match=r"even and at least 6, got 18 / 2\."):
         make(name, vit=replace(VIT, positions="rotary", heads=2), **{width: 18})
-    with pytest.raises(ValueError, match=r"encoder\.vit\.patch=32 leaves a frame of 32 pixels one place"):
+    with pytest.raises(ValueError, match=r"encoder\.vit\.patch=32 makes one token of a frame of 32 pixels"):
         make(name, vit=replace(VIT, patch=32))
 
 

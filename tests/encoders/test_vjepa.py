@@ -127,7 +127,7 @@ def test_the_teacher_is_a_moving_average_without_gradient(data):
 def test_components_are_white(data):
     made = encoder(data)
     terms = made.auxiliary
-    before, now = (terms._pooled(made.normalise(data[0][:, t])) for t in (0, 1))
+    before, now = terms._pooled(made.normalise(data[0][:, :2])).unbind(1)
     for values, axes, count in ((now, terms.frame_components, 8), (now - before, terms.change_components, 4)):
         scores = values @ axes
         torch.testing.assert_close(scores.T.cov(), torch.eye(count), atol=0.1, rtol=0)
@@ -159,7 +159,7 @@ def test_the_options_of_the_papers_by_hand(data):
             total += 0.3 * (error / distance_to_hidden(vit, visible, hidden).sqrt()).mean() / 2
         errors.append(total)
     assert found.item() == pytest.approx(2.0 * (errors[0] + errors[1]).item() / 2, rel=1e-5)
-    with pytest.raises(ValueError, match="blocks of the transformer, 1 to 1, got 2"):
+    with pytest.raises(ValueError, match="blocks of the transformer, so it must be 1 to 1, got 2"):
         replace(CONFIG, levels=2)
 
 
