@@ -35,7 +35,7 @@ def run(config: TrainConfig) -> None:
         config,
         parts,
         log,
-        RunProgress("evaluation"),
+        RunProgress(),
         checkpoint,
         evaluate=evaluator(config, parts),
         log_lines=log.lines,

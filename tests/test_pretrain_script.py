@@ -176,13 +176,13 @@ def test_torchrun(recordings: Path, tmp_path: Path) -> None:
     assert not torch.equal(saved["processes"][0]["torch"], saved["processes"][1]["torch"])
 
 
-def test_several_processes_go_on_as_several(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_several_processes_resume_as_several(tmp_path: Path, monkeypatch, capsys) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.pt").touch()
     monkeypatch.setenv("WORLD_SIZE", "2")
     tell_how_to_go_on("pretrain", tmp_path)
-    told = f"Continue with: torchrun --nproc-per-node=2 scripts/pretrain.py resume={tmp_path}"
-    assert told in capsys.readouterr().out
+    expected = f"Continue with: torchrun --nproc-per-node=2 scripts/pretrain.py resume={tmp_path}"
+    assert expected in capsys.readouterr().out
 
 
 def test_videos_have_no_actions(script, recordings: Path, tmp_path: Path) -> None:
@@ -219,18 +219,18 @@ def test_mistakes_are_answered_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_finished_run_goes_on_to_more_steps(script, recordings: Path, tmp_path: Path) -> None:
+def test_a_run_that_has_ended_goes_on_to_more_steps(script, recordings: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     status, _, errors = script(f"data={recordings}", *SMALL, "pretrain.steps=3", f"run={folder}")
     assert status == 0, errors
     status, output, errors = script(f"resume={folder}")
-    assert status == 0 and "is finished: its 3 steps are done. To go on add" in output, errors
+    assert status == 0 and "has ended: its 3 steps are done. To go on add" in output, errors
     assert [row["step"] for row in rows(folder)] == [1, 2, 3]
     status, output, errors = script(f"resume={folder}", "pretrain.steps=5")
-    assert status == 0 and "Its 3 steps were all: on to step 5." in output, errors
+    assert status == 0 and "It had 3 steps and goes on to step 5." in output, errors
     assert [row["step"] for row in rows(folder)] == [1, 2, 3, 4, 5]
     assert state(folder)["pretrainer"]["step"] == 5 and state(folder)["counters"]["finished"]
-    assert "its 5 steps are done" in script(f"resume={folder}")[1]  # the new number is the run's own by now
+    assert "its 5 steps are done" in script(f"resume={folder}")[1]  # the new number is in its config
 
 
 def test_a_public_checkpoint_is_trained_on_files(script, recordings: Path, vjepa2: Path, tmp_path: Path) -> None:
@@ -257,13 +257,13 @@ def test_a_replay_that_has_changed_is_named(script, tmp_path: Path) -> None:
     assert status == 2 and "The replay has changed since this run was saved." in errors
 
 
-def test_a_finished_run_on_rollouts_goes_on_too(script, tmp_path: Path) -> None:
+def test_a_run_on_rollouts_that_has_ended_goes_on_too(script, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     few = ("env.action_repeat=50", "loop.seed_decisions=30", "probe.steps=1", "probe.rows=60", "probe.held_out_rows=60")
     status, _, errors = script("preset=smoke", *few, "pretrain.steps=2", "pretrain.log_every=1", f"run={folder}")
     assert status == 0, errors
     status, output, errors = script(f"resume={folder}", "pretrain.steps=2")
-    assert status == 0 and "is finished: its 2 steps are done" in output, errors
+    assert status == 0 and "has ended: its 2 steps are done" in output, errors
     status, output, errors = script(f"resume={folder}", "pretrain.steps=4")
     assert status == 0 and "on to step 4" in output, errors
     assert [row["step"] for row in rows(folder)] == [1, 2, 3, 4]
@@ -301,7 +301,7 @@ def in_the_hub(folder: Path, cache: Path) -> str:
 def test_vjepa_starts_from_a_vjepa2_of_transformers(
     script, recordings: Path, vjepa2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: bool
 ) -> None:
-    """Frames and their size are this run's; normalisation is ImageNet's, and readout and grounding are new."""
+    """Frames and their size are this run's; normalisation is ImageNet's, and readout and auxiliary losses are new."""
     constants = pytest.importorskip("huggingface_hub").constants
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))

@@ -39,16 +39,15 @@ class _Stage:
 class RunProgress:
     """Bars of a run's stages with what was shown last, such as return and loss, and the time left.
 
-    The whole run's time left is the sum over stages, at the rate that each has or had. Stages whose rate is not known
-    yet are named instead: "run 2:10 + train".
+    The whole run's time left is the sum over the stages that were planned, at the rate that each has or had. With
+    "run 02:10+" there are others, whose rate is not known yet.
 
     Args:
-        afterwards: what follows the stages, to be named as well; nothing if empty.
         clock: seconds, rising.
     """
 
-    def __init__(self, afterwards: str = "", clock: Callable[[], float] = time.monotonic):
-        self._afterwards, self._clock = afterwards, clock
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
         self._to_come: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
         self._running: list[_Stage] = []
@@ -108,21 +107,17 @@ class RunProgress:
         return ", ".join([*shown, *self._run_left()])
 
     def _run_left(self) -> list[str]:
-        known, unknown = 0.0, [self._afterwards] if self._afterwards else []
         rates = dict(self._seconds)
         ends = [*(inner.began for inner in self._running[1:]), self._clock()]  # each waits for the one inside it
         for stage, end in zip(self._running, ends, strict=True):
             seconds = stage.seconds(end)
             rates |= {} if seconds is None else {stage.name: seconds}
         to_come = {name: steps for name, steps in self._to_come.items() if steps > 0}
-        for name in reversed(to_come):
-            if name in rates:
-                known += to_come[name] * rates[name]
-            else:
-                unknown.insert(0, name)
-        if not self._afterwards and not to_come.keys() - {stage.name for stage in self._running}:
-            return []  # the stage's own time left says it
-        return [" + ".join([f"run {tqdm.format_interval(known)}", *unknown])]
+        known = [name for name in to_come if name in rates]
+        if not known or to_come.keys() <= {self._running[-1].name}:
+            return []  # nothing to say, or what the stage's own time left says
+        seconds = sum(to_come[name] * rates[name] for name in known)
+        return [f"run {tqdm.format_interval(seconds)}{'+' * (len(known) < len(to_come))}"]
 
 
 def progress_bar(steps: Iterable[int], name: str, first: int, total: int) -> Iterator[int]:

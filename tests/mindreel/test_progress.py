@@ -38,26 +38,29 @@ def played(progress: RunProgress, stage: str, steps: int, clock: Clock, seconds:
 
 def test_the_runs_time_left_adds_up_the_stages() -> None:
     clock = Clock()
-    progress = RunProgress(clock=clock)
+    progress = RunProgress(clock)
+    progress.plan({"collect": 10, "pretrain": 20}, {})
+    shown = played(progress, "collect", 5, clock, 2.0)
+    assert shown[0] == "" and shown[4] == "run 00:02+"  # one step is to come
     progress.plan({"collect": 10, "pretrain": 20, "train": 100}, {"pretrain": 3.0})
     shown = played(progress, "collect", 10, clock, 2.0)
-    assert shown[0] == "run 01:00 + collect + train"  # 20 steps of 3 s
-    assert shown[-1] == "run 01:02 + train"  # and one of 2 s
-    progress.plan({"pretrain": 20, "train": 100}, {})
-    assert played(progress, "pretrain", 20, clock, 3.0)[-1] == "run 00:03 + train"
+    assert shown[0] == "run 01:20+"  # 20 steps of 3 s, 10 of 2 s
+    assert shown[-1] == "run 01:02+"
+    progress.plan({"pretrain": 20, "train": 100}, {"train": 1.0})
+    assert played(progress, "pretrain", 20, clock, 3.0)[-1] == "run 01:43"
     progress.plan({"train": 100}, {})
     assert played(progress, "train", 100, clock, 1.0)[-1] == "", "the bar's own time left is the run's"
 
 
 def test_a_stage_inside_another_does_not_slow_it_down() -> None:
     clock = Clock()
-    progress = RunProgress("evaluation", clock)
+    progress = RunProgress(clock)
     progress.plan({"train": 10, "refresh": 8}, {})
     for step in progress(range(10), "train", 0, 10):
         if step == 4:  # six steps of 2 s are to come, and five of the eight of 10 s
-            assert played(progress, "refresh", 4, clock, 10.0)[-1] == "run 01:02 + evaluation"
+            assert played(progress, "refresh", 4, clock, 10.0)[-1] == "run 01:02"
         if step == 5:  # five of 2 s, and the other four of 10 s
-            assert progress._text(progress._running[-1]) == "run 00:50 + evaluation"
+            assert progress._text(progress._running[-1]) == "run 00:50"
         clock.now += 2.0
 
 
