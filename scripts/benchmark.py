@@ -1,4 +1,4 @@
-"""Measure how fast worlds, the agent and encoders are here, beside others' in the same run.
+"""Measure how fast environments, the agent and encoders are on this machine.
 
 python scripts/benchmark.py                                      # all of it
 python scripts/benchmark.py env task=walker-walk worlds=[16,256]
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mindreel import cli
-from mindreel.benchmarks.agent import agent_rows
+from mindreel.benchmarks.agent import CITED, agent_rows
 from mindreel.benchmarks.encoder import encoder_rows
 from mindreel.benchmarks.worlds import env_rows
 from mindreel.devices import check_device, use_tensor_cores
@@ -21,20 +21,20 @@ from mindreel.runs.provenance import hardware
 from mindreel.tables import check_out, print_table, write_rows
 
 _COLUMNS = {
-    "env": ("backend", "what", "worlds", "frames_per_s", "memory_mb"),
-    "agent": ("measure", "engine", "worlds", "value", "unit", "note"),
-    "encoder": ("what", "engine", "batch", "precision", "clips_per_s", "gflop_per_clip", "peak_fraction"),
+    "env": ("backend", "what", "worlds", "device", "frames_per_s", "memory_mb"),
+    "agent": ("measure", "worlds", "device", "measured_ms", "note", "cited_ms"),
+    "encoder": ("what", "engine", "device", "batch", "precision", "clips_per_s", "gflop_per_clip", "peak_fraction"),
 }
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig(RunConfig):
-    """What is measured, and with which sizes."""
+    """What is measured, and in which sizes."""
 
     what: Literal["all", "env", "agent", "encoder"] = "all"
     """env (physics and pictures), agent (updates, replay, planned actions), encoder, or all; also as first word."""
     worlds: tuple[int, ...] = (1, 4, 16, 64, 256, 1024, 4096)
-    """Numbers of worlds to measure, as far as memory allows."""
+    """Numbers of environments to measure, as far as memory allows."""
     seconds: float = 3.0
     """Time to measure each row for."""
     out: str = ""
@@ -47,9 +47,11 @@ def run(config: BenchmarkConfig) -> None:
     if not config.worlds or min(config.worlds) < 1 or config.seconds <= 0:
         raise ValueError("worlds: at least one number of 1 or more; seconds: more than 0.")
     device = check_device(config.device)
+    about = hardware(str(device))
+    machine = about.get("gpu") or f"{about['cpu']}, {about['threads']} threads"
     rows: list[dict] = []
     for part in _COLUMNS if config.what == "all" else (config.what,):
-        print(f"\n{part}: {config.task} on {device}")
+        print(f"\n{part}: {config.task} on {machine}")
         if part == "env":
             found = env_rows(config, config.worlds, config.seconds, device)
         elif part == "agent":
@@ -57,9 +59,10 @@ def run(config: BenchmarkConfig) -> None:
         else:
             found = encoder_rows(config, config.seconds, device)
         print_table(found, {name: name.replace("_", " ") for name in _COLUMNS[part]})
+        if part == "agent":
+            print(CITED)
         rows += [{"benchmark": part, **row} for row in found]
-    about = {"task": config.task} | hardware(config.device)
-    write_rows(config.out, [about | row for row in rows])
+    write_rows(config.out, [{"task": config.task} | about | row for row in rows])
 
 
 def _with_subcommand(arguments: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Play episodes with a trained agent, with and without planning, beside a random policy.
+"""Play episodes with a trained agent, with and without planning, and with random actions for comparison.
 
     python scripts/evaluate.py run=runs/demo
     python scripts/evaluate.py run=runs/demo agent=actor_critic eval_episodes=30 out=rows.json
@@ -37,7 +37,7 @@ class EvaluateConfig(RunConfig):
 
 
 def run(config: EvaluateConfig) -> None:
-    """Plays and prints what was scored."""
+    """Plays and prints the returns."""
     checkpoint = checkpoint_of(config.run)
     check_out(config.out)
     if config.eval_episodes < 1:
@@ -71,7 +71,7 @@ def _play(config: EvaluateConfig, parts: Parts, how: str, label: str) -> dict:
 
 def _row(config: EvaluateConfig, how: str, result: dict, seconds: float) -> dict:
     returns = result["returns"]
-    low, high = interval(returns)
+    low, high = interval(returns) or (None, None)
     return {
         "run": config.run,
         "task": config.task,

@@ -1,40 +1,40 @@
-"""Times of an agent: an update, its batch from replay, a planned action, beside TD-MPC2's public code."""
+"""Times of an agent: an update, its batch from replay, a planned action."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from einops import repeat
 
 from mindreel import assembly
 from mindreel.benchmarks.timing import seconds_per_call
 from mindreel.run_config import RunConfig, choice
 
 _ROLLOUT = 40
-"""Decisions of noise that sequences are drawn from."""
+"""Decisions of random actions that sequences are drawn from."""
 
-# TD-MPC2's public code, measured by us: 2-core CPU, cartpole-swingup from pixels, 5M model, uncompiled.
-_PEER = {
-    "engine": "TD-MPC2 public code",
-    "device": "2-core CPU",
-    "note": "cartpole-swingup, pixels, 5M model",
-}
-_PEER_UPDATE_MS = 2040.0
-_PEER_PLAN_MS = 590.0
-_PEER_SAMPLE_MS = 77.0
+CITED_MS = {"update": 2040.0, "replay sample": 77.0, "action": 590.0}
+"""Milliseconds of TD-MPC2's public code, one world. Nothing here measures them."""
+CITED = (
+    "cited ms: TD-MPC2's public code as we once measured it on another machine, a 2-core CPU (cartpole-swingup from "
+    "pixels, 5M model, not compiled). It was not run here."
+)
 
 
 def agent_rows(config: RunConfig, seconds: float, device: torch.device) -> list[dict]:
-    """One update with its replay sample, that sample alone, one planned action."""
+    """An update with its replay sample, that sample alone, and a planned action.
+
+    Returns:
+        rows: `measure`, `measured_ms` on `device` with `worlds` environments at once and what a `note` says, and
+        `cited_ms`, a constant from another machine (`CITED`), None where there is none.
+    """
     return _update_rows(config, seconds, device) + _plan_rows(config, seconds, device)
 
 
-def _millis(measure: str, seconds: float, worlds: int | None = None, note: str = "") -> dict:
-    row = {"measure": measure, "engine": "Mindreel", "value": 1000 * seconds, "unit": "ms"}
-    return row | ({} if worlds is None else {"worlds": worlds}) | ({"note": note} if note else {})
-
-
-def _peer(measure: str, value: float) -> dict:
-    return {"measure": measure, **_PEER, "value": value, "unit": "ms"}
+def _row(measure: str, seconds: float, device: torch.device, note: str, worlds: int | None = None) -> dict:
+    cited = CITED_MS[measure] if worlds in (None, 1) else None
+    row = {"measure": measure, "worlds": worlds, "device": str(device), "measured_ms": 1000 * seconds}
+    return row | {"note": note, "cited_ms": cited}
 
 
 def _update_rows(config: RunConfig, seconds: float, device: torch.device) -> list[dict]:
@@ -57,15 +57,13 @@ def _update_rows(config: RunConfig, seconds: float, device: torch.device) -> lis
 
     note = f"{choice(config, 'agent')}, {choice(config, 'world_model')}, batch {agent.batch_size}"
     return [
-        _millis("update", seconds_per_call(trainer.learn_once, seconds, device), note=note),
-        _peer("update", _PEER_UPDATE_MS),
-        _millis("replay sample", seconds_per_call(sample, seconds, device)),
-        _peer("replay sample", _PEER_SAMPLE_MS),
+        _row("update", seconds_per_call(trainer.learn_once, seconds, device), device, note),
+        _row("replay sample", seconds_per_call(sample, seconds, device), device, f"batch {agent.batch_size}"),
     ]
 
 
 def _plan_rows(config: RunConfig, seconds: float, device: torch.device) -> list[dict]:
-    """One decision from a picture on: encoding and acting, for one world and for all of them."""
+    """One decision, from picture to action: encoding and acting, for one environment and for all of them."""
     parts = assembly.build(config)
     encoder, agent = parts.encoder, parts.agent
     note = f"{choice(config, 'encoder')}, {choice(config, 'agent')}, {choice(config, 'world_model')}"
@@ -74,8 +72,7 @@ def _plan_rows(config: RunConfig, seconds: float, device: torch.device) -> list[
     for count in sorted({1, config.env.num_envs}):
         first = torch.zeros(count, dtype=torch.bool, device=device)
         if encoder.clip_frames:
-            picture = observation["pixels"][:count, None]
-            seen = picture.expand(-1, encoder.clip_frames, -1, -1, -1).contiguous()
+            seen = repeat(observation["pixels"][:count], "b c h w -> b f c h w", f=encoder.clip_frames).contiguous()
         else:
             seen = observation["state"][:count]
 
@@ -83,5 +80,5 @@ def _plan_rows(config: RunConfig, seconds: float, device: torch.device) -> list[
         def act(seen=seen, first=first) -> object:
             return agent.act(encoder(seen), first, explore=False)
 
-        rows.append(_millis("action", seconds_per_call(act, seconds, device), count, note))
-    return [*rows, _peer("action", _PEER_PLAN_MS) | {"worlds": 1}]
+        rows.append(_row("action", seconds_per_call(act, seconds, device), device, note, count))
+    return rows

@@ -1,4 +1,4 @@
-"""Clips per second of an encoder, pretrained and encoding, beside transformers' V-JEPA 2 of the same size."""
+"""Clips per second of an encoder, in pretraining and encoding, and of transformers' V-JEPA 2 of the same size."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,15 +11,16 @@ from mindreel.benchmarks.timing import seconds_per_call
 from mindreel.encoders.backbone.vit import ViTConfig
 from mindreel.encoders.pretrainer import Pretrainer, flops_per_clip
 from mindreel.encoders.throughput import autocast_dtype, count_flops, peak_flops
+from mindreel.extras import install_hint
 from mindreel.pretraining.compute import prepared
 from mindreel.run_config import RunConfig, choice
 
 
 def encoder_rows(config: RunConfig, seconds: float, device: torch.device) -> list[dict]:
-    """A step of pretraining and the encoding of a batch, of the config's encoder and of its peer.
+    """A step of pretraining and the encoding of a batch, by the config's encoder and by transformers' V-JEPA 2.
 
-    The share of peak is that of the fastest matrix product that this device was seen to do in the same
-    arithmetic. A clip of pretraining brings the frames after it along.
+    `peak_fraction` compares with the fastest matrix product measured on this device in the same arithmetic. A clip of
+    pretraining includes the frames after it.
     """
     dtype = autocast_dtype(config.pretrain.precision, device)
     peak = peak_flops(device, dtype or torch.float32)
@@ -30,6 +31,7 @@ def encoder_rows(config: RunConfig, seconds: float, device: torch.device) -> lis
         return {
             "what": what,
             "engine": engine,
+            "device": str(device),
             "batch": batch,
             "precision": "float32" if dtype is None else "bf16",
             "clips_per_s": rate,
@@ -40,7 +42,7 @@ def encoder_rows(config: RunConfig, seconds: float, device: torch.device) -> lis
 
     rows = _own_rows(config, device, row)
     vit = getattr(config.encoder, "vit", None)
-    return rows if vit is None else rows + _peer_rows(config, vit, dtype, device, row)
+    return rows if vit is None else rows + _transformers_rows(config, vit, dtype, device, row)
 
 
 Row = Callable[[str, str, Callable[[], object], float], dict]
@@ -69,18 +71,18 @@ def _encoding(model: Callable[[Tensor], object], clips: Tensor, dtype: torch.dty
     return encode
 
 
-def _peer_rows(
+def _transformers_rows(
     config: RunConfig, vit: ViTConfig, dtype: torch.dtype | None, device: torch.device, row: Row
 ) -> list[dict]:
-    """transformers' V-JEPA 2 with as many tokens, as wide and as deep.
+    """transformers' V-JEPA 2 with equally many tokens, width and depth.
 
-    It encodes all tokens of a clip, hidden or not, and brings no training: the step here is encoder, predictor,
-    targets from a second pass without gradient, L1 and AdamW.
+    It encodes all tokens of a clip, masked or not, and has no training loop: a step here is encoder, predictor, targets
+    from a second pass without gradient, L1 loss and AdamW.
     """
     try:
         from transformers import VJEPA2Config, VJEPA2Model  # here: it is optional and slow to import
     except ImportError:
-        print('V-JEPA 2 of transformers is not measured: pip install "mindreel[transformers]"')
+        print(f"V-JEPA 2 of transformers is not measured: {install_hint('transformers')}")
         return []
     wide, deep = getattr(config.encoder, "predictor_dim", vit.dim), getattr(config.encoder, "predictor_depth", 1)
     sizes = VJEPA2Config(

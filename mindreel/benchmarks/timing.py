@@ -1,4 +1,4 @@
-"""Time and memory of what a benchmark calls."""
+"""Time and memory of calls."""
 
 import gc
 import itertools
@@ -12,7 +12,7 @@ import torch
 
 
 def seconds_per_call(work: Callable[[], object], seconds: float, device: torch.device) -> float:
-    """Mean time of a call over `seconds`, after two that are not counted: the first ones compile and record."""
+    """Mean seconds of a call, over `seconds`, after two calls that are not counted: those compile and record."""
     for _ in range(2):
         work()
     _wait(device)
@@ -32,7 +32,7 @@ def _wait(device: torch.device) -> None:
 
 
 def memory_used(device: torch.device) -> float:
-    """Megabytes in use: on a GPU, by everyone; else by this process and those that it started by multiprocessing."""
+    """Megabytes in use: on a GPU, by all processes; else by this one and those that it started by multiprocessing."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -44,7 +44,7 @@ def memory_used(device: torch.device) -> float:
 
 
 def memory_free(device: torch.device) -> float:
-    """Megabytes that are still to be had."""
+    """Megabytes that are free."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] / 1e6
     for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():

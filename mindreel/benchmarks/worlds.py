@@ -1,13 +1,13 @@
-"""Frames per second and memory of the worlds, beside dm_control's own environment.
+"""Frames per second and memory of environments, and of dm_control's own for comparison.
 
 A frame is a picture and the decision that led to it: `action_repeat` control steps of physics.
 
-`both with reset` is what an agent gets: all worlds play whole episodes of the task's length and start together, as they
-do in training, since these tasks end by time. An episode takes longer than can be measured for many worlds, so it is
-put together from two measurements: a decision after which no episode ends, and one after which all do, with the first
-picture of the next. Of E decisions, one is of the second kind. dm_control's is put together in the same way.
+`both with reset` is the rate that an agent sees: all environments play whole episodes and start them together, as in
+training, since these tasks end by time. Whole episodes of many environments take too long to measure, so the rate is
+computed from two measurements: a decision after which no episode ends, and one after which all do, with the first
+picture of the next. Of the decisions of an episode, one is of the second kind. dm_control's rate is computed likewise.
 
-With `env.workers=N` the worlds shared out to N processes are measured beside those of this one.
+With `env.workers=N` the environments are also measured in N processes.
 """
 
 import math
@@ -27,17 +27,17 @@ from mindreel.run_config import RunConfig
 _SEEN = ("pixels", "state")
 _ENDLESS = 10**9  # decisions, more than are ever measured
 _PROBED = (64, 128)
-"""Numbers of worlds by whose memory that of more is estimated: of fewer, what they share would count for most."""
+"""Numbers of environments from whose memory that of more is estimated; with fewer, fixed costs would dominate."""
 
 
 def env_rows(config: RunConfig, worlds: tuple[int, ...], seconds: float, device: torch.device) -> list[dict]:
-    """A row for each backend, number of worlds, and of physics, render, both, both with reset."""
+    """A row for each backend, number of environments, and each of physics, render, both, both with reset."""
     start, before = time.perf_counter(), compiled()
-    _warp_rows(config, 1, 0.0, device)  # not counted: what is loaded and compiled here serves all that follow
+    _warp_rows(config, 1, 0.0, device)  # not counted: loads and compiles what all others use
     modules, compile_s = (now - then for now, then in zip(compiled(), before, strict=True))
     print(
-        f"The first worlds took {time.perf_counter() - start:.0f} s, {compile_s:.0f} s of it for compiling {modules} "
-        "modules that this machine had not kept."
+    """A row for each backend, number of environments and part: physics, render, both, both with reset."""
+        "modules that were not in the cache."
     )
     rows: list[dict] = []
     memory: dict[int, float] = {}  # number of worlds -> megabytes
@@ -52,14 +52,14 @@ def env_rows(config: RunConfig, worlds: tuple[int, ...], seconds: float, device:
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "alloc" not in str(error):
                 raise
-            print(f"{count} worlds do not fit into memory: they are left out.")
+            print(f"{count} environments do not fit into memory: they are left out.")
             break
     rows = [row | {"compile_s": compile_s} for row in rows]
     return rows + _dm_control_rows(config, seconds)
 
 
 def _fits(config: RunConfig, count: int, memory: dict[int, float], device: torch.device) -> bool:
-    """Whether so many worlds have room, by what fewer of them took; says so if not."""
+    """Whether so many environments have room, estimated from the memory of fewer; prints it if not."""
     if count <= _PROBED[-1]:
         return True
     if sum(known >= _PROBED[0] for known in memory) < 2:
@@ -70,25 +70,25 @@ def _fits(config: RunConfig, count: int, memory: dict[int, float], device: torch
         memory_free(device),
     )
     if wanted > 0.8 * free:
-        print(f"{count} worlds would take about {wanted:,.0f} of {free:,.0f} MB: they are left out.")
+        print(f"{count} environments would take about {wanted:,.0f} of {free:,.0f} MB: they are left out.")
         return False
     return True
 
 
 def estimate(memory: Mapping[int, float], count: int) -> float:
-    """Megabytes that `count` worlds would take if memory goes on growing as between the two largest known numbers.
+    """Megabytes that `count` environments would take if memory keeps growing as between the two largest known numbers.
 
     Args:
-        memory: number of worlds -> megabytes, for at least two numbers.
-        count: a number of worlds.
+        memory: number of environments -> megabytes, for at least two numbers.
+        count: a number of environments.
     """
     fewer, more = sorted(memory)[-2:]
-    growth = max(0.0, memory[more] - memory[fewer]) / (more - fewer)  # pages that were freed before come without it
+    growth = max(0.0, memory[more] - memory[fewer]) / (more - fewer)  # pages that were freed before are used first
     return memory[more] + growth * (count - more)
 
 
 def whole_episode(ordinary: float, last: float, decisions: float) -> float:
-    """Mean seconds of a decision, in an episode of so many; the last one's seconds hold a reset. One may be endless."""
+    """Mean seconds of a decision in an episode of `decisions`, maybe infinitely many; the last one includes a reset."""
     return ordinary if math.isinf(decisions) else ((decisions - 1) * ordinary + last) / decisions
 
 
@@ -101,7 +101,10 @@ def _rows(
     before: float,
     used: float | None = None,
 ) -> list[dict]:
-    """A row for each of `times`: the seconds in which every world draws or decides once; megabytes before and now."""
+    """A row for each of `times`, the seconds in which every environment draws or decides once.
+
+    `before` and `used` are megabytes in use before the environments were made and with them.
+    """
     used = memory_used(device) if used is None else used
     about = {"backend": backend, "device": str(device), "task": config.task, "worlds": worlds}
     more = {"memory_mb": max(0.0, used - before), "action_repeat": config.env.action_repeat}
@@ -135,7 +138,7 @@ def _warp_rows(config: RunConfig, count: int, seconds: float, device: torch.devi
 
 
 def _split_rows(config: RunConfig, count: int, seconds: float) -> list[dict]:
-    """`both with reset` of the worlds in processes of their own."""
+    """`both with reset` of environments in several processes."""
     cpu, times = torch.device("cpu"), []
     decisions = build_warp(config, 1, config.seed, ("state",)).episode_steps
     before, used = memory_used(cpu), 0.0
@@ -149,7 +152,7 @@ def _split_rows(config: RunConfig, count: int, seconds: float) -> list[dict]:
 
 
 def _agent(env: Worlds) -> Callable[[], None]:
-    """What an agent that acts at random has the worlds do."""
+    """Makes a function that acts at random once in all environments."""
     observation = env.reset()
 
     def decide() -> None:
@@ -161,7 +164,7 @@ def _agent(env: Worlds) -> Callable[[], None]:
 
 
 def _dm_control_rows(config: RunConfig, seconds: float) -> list[dict]:
-    """The same of dm_control's own environment: one world in one process."""
+    """Rows of dm_control's own environment, one in one process."""
     from mindreel.envs.backends.dm_control import DMControlEnv  # here: importing dm_control takes seconds
 
     cpu, render = torch.device("cpu"), config.env.render
@@ -177,7 +180,7 @@ def _dm_control_rows(config: RunConfig, seconds: float) -> list[dict]:
 
     def physics() -> None:
         action = env.action_low + (env.action_high - env.action_low) * torch.rand(len(env.action_low)).numpy()
-        if env.step(action)[2]:  # ended before its time
+        if env.step(action)[2]:  # ended early
             env.reset()
 
     def draw() -> None:

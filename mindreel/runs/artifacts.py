@@ -1,4 +1,4 @@
-"""The end of a run: evaluations, probes, a video, imagined frames, summary.json and report.html."""
+"""The end of a run: evaluation, probes, video, imagined frames, summary.json and report.html."""
 
 import json
 import shlex
@@ -12,6 +12,7 @@ import torch
 from mindreel.agents.checkpoint import save_checkpoint
 from mindreel.agents.trainer import Trainer
 from mindreel.assembly import Parts
+from mindreel.files import replacing, write_text
 from mindreel.probing.run_probes import probe_table
 from mindreel.run_config import TrainConfig, choice
 from mindreel.runs.evaluation import (
@@ -20,8 +21,6 @@ from mindreel.runs.evaluation import (
     decisions_per_second,
     interval,
     play,
-    print_scores,
-    score_labels,
 )
 from mindreel.runs.progress import stage_bar
 from mindreel.runs.provenance import COMMIT, hardware, versions
@@ -37,7 +36,7 @@ _IMAGINED_STRIPS = 3
 
 
 def write_artifacts(config: TrainConfig, parts: Parts, trainer: Trainer, folder: Path) -> None:
-    """Evaluates, draws and writes everything that a finished run leaves behind."""
+    """Evaluates, probes, draws, writes the files of a finished run, and prints in three lines what was learned."""
     start = time.monotonic()
     torch.manual_seed(config.seed + EVALUATION_SEED)
     decisions = len(WAYS) * parts.env.episode_steps
@@ -56,15 +55,35 @@ def write_artifacts(config: TrainConfig, parts: Parts, trainer: Trainer, folder:
             _imagine(config, parts, trainer, shown, folder)
     trainer.wall_time["draw"] = time.monotonic() - start
     summary = _summary(config, parts, trainer, results, probes)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    write_text(folder / "summary.json", json.dumps(summary, indent=1))
     report = write_report(folder)
-    scores = {label: results[how]["returns"] for how, label in score_labels(parts.agent).items()}
-    print_scores(config.task, config.eval_episodes, scores)
-    print(f"Report: {report}")
+    print(f"\n{scores_in_words(summary, parts.agent.plans)}\n{knowledge_in_words(probes)}\nPage: {report}")
+
+
+def scores_in_words(summary: dict, plans: bool) -> str:
+    """A sentence with the mean returns of a summary; `plans` says whether the agent plans."""
+    found = summary["eval_return_ci95"]
+    spread = f" (95% from {found[0]:.1f} to {found[1]:.1f})" if found else ""
+    count = summary["eval_episodes"]
+    said = f"{summary['task']}, {count} episode{'s' if count > 1 else ''}: return {summary['eval_return_mean']:.1f}"
+    said += f" with planning{spread}, {summary['no_planning_return_mean']:.1f} without" if plans else spread
+    return f"{said}, {summary['random_return_mean']:.1f} with random actions."
+
+
+def knowledge_in_words(probes: list[dict]) -> str:
+    """A sentence with each encoder's mean R2 over the targets of the linear probe, the run's own first."""
+    scores: dict[str, list[float]] = {}
+    for row in probes:
+        if row["probe"] == "linear":
+            scores.setdefault(row["encoder"], []).append(row["r2"])
+    if not scores:
+        return "The agent reads the simulator's state: there is no encoder to probe."
+    means = [f"{np.mean(found):.2f} {name}" for name, found in scores.items()]
+    return f"Held-out R2 of linear probes that read the state from the encoder's features: {', '.join(means)}."
 
 
 def _imagine(config: TrainConfig, parts: Parts, trainer: Trainer, shown: dict, folder: Path) -> None:
-    """Real frames beside those imagined from the first of them and the actions: imagination.npz."""
+    """Writes imagination.npz: real frames, and those imagined from the first of them and the actions."""
     model, device = parts.agent.model, parts.env.device
     if not trainer.collector.store_latents:
         return
@@ -91,7 +110,8 @@ def _imagine(config: TrainConfig, parts: Parts, trainer: Trainer, shown: dict, f
                 latents.append(model.next(latents[-1], actions[t][None]))
             real.append(frames[first : first + length + 1].cpu().numpy())
             imagined.append(decoder.decode(torch.cat(latents)).cpu().numpy())
-    np.savez_compressed(folder / "imagination.npz", real=np.stack(real), imagined=np.stack(imagined))
+    with replacing(folder / "imagination.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, real=np.stack(real), imagined=np.stack(imagined))
 
 
 def _summary(config: TrainConfig, parts: Parts, trainer: Trainer, results: dict, probes: list[dict]) -> dict:

@@ -1,4 +1,4 @@
-"""Playing episodes and what they score: by the agent, by its policy alone, by chance."""
+"""Evaluation episodes, played by the agent, by its policy alone and with random actions."""
 
 import math
 
@@ -16,18 +16,20 @@ EVALUATION_SEED = 10_000  # added to the run's seed, so that no evaluation repea
 WAYS = ("agent", "policy", "random")
 """The agent as it decides, its policy without planning, uniformly random actions."""
 
+_FEWEST_EPISODES = 3
 
-def interval(returns: list[float]) -> list[float]:
-    """95% interval of the mean of independent episodes (Student's t)."""
+
+def interval(returns: list[float]) -> list[float] | None:
+    """95% interval of the mean of independent episodes (Student's t); None with one or two, which tell no spread."""
+    if len(returns) < _FEWEST_EPISODES:
+        return None
     mean = float(np.mean(returns))
-    if len(returns) < 2:
-        return [mean, mean]
     half = float(stats.t.ppf(0.975, len(returns) - 1) * np.std(returns, ddof=1) / math.sqrt(len(returns)))
     return [mean - half, mean + half]
 
 
 def play(config: RunConfig, parts: Parts, how: str, progress=None) -> dict:
-    """Plays `eval_episodes` episodes, the same starts for each of `WAYS`; returns what `evaluate` does.
+    """Plays `eval_episodes` episodes, with the same starts for each of `WAYS`; returns what `evaluate` does.
 
     The returns are a list. The agent's plans for the worlds that it trains in stay as they were.
     """
@@ -67,15 +69,22 @@ def decisions_per_second(parts: Parts) -> float:
 
 
 def score_labels(agent) -> dict[str, str]:
-    """The ways of acting that differ for this agent, with words for each."""
+    """The ways of acting that differ for this agent -> words for each."""
     if not agent.plans:
-        return {"agent": "agent", "random": "random policy"}
-    return {"agent": "agent, planning", "policy": "same agent without planning", "random": "random policy"}
+        return {"agent": "agent", "random": "random actions"}
+    return {"agent": "agent, planning", "policy": "same agent without planning", "random": "random actions"}
 
 
 def print_scores(task: str, episodes: int, scores: dict[str, list[float]]) -> None:
-    """Prints the mean return with its 95% interval: label -> returns."""
-    print(f"\n{task}: mean return of {episodes} episodes, with 95% interval")
+    """Prints mean returns with their 95% intervals.
+
+    Args:
+        task: name of the task.
+        episodes: how many were played each way.
+        scores: label -> returns.
+    """
+    ends = ", with 95% interval" if episodes >= _FEWEST_EPISODES else ""
+    print(f"\n{task}: mean return of {episodes} episode{'s' if episodes > 1 else ''}{ends}")
     for label, returns in scores.items():
-        low, high = interval(returns)
-        print(f"  {label:<28} {np.mean(returns):7.1f}   [{low:.1f}, {high:.1f}]")
+        found = interval(returns)
+        print(f"  {label:<28} {np.mean(returns):7.1f}" + (f"   [{found[0]:.1f}, {found[1]:.1f}]" if found else ""))

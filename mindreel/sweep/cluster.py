@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mindreel.extras import need
 from mindreel.sweep.launch import POLL_SECONDS, Ended, Watch, note_failure, run_here
 from mindreel.sweep.sweep_runs import SweepRun
 
@@ -50,10 +51,7 @@ def check_cluster(cluster: ClusterConfig, device: str) -> None:
     """
     if device.startswith("cuda") and not cluster.gpus_per_node:
         raise ValueError(f"device={device}, but the jobs get no GPU: add cluster.gpus_per_node=1.")
-    try:
-        import submitit  # noqa: F401
-    except ImportError as error:
-        raise ValueError('launcher=submitit needs the package submitit: pip install "mindreel[cluster]"') from error
+    need("submitit", "cluster", "launcher=submitit")
 
 
 def run_on_cluster(
