@@ -36,8 +36,8 @@ def env_rows(config: RunConfig, worlds: tuple[int, ...], seconds: float, device:
     _warp_rows(config, 1, 0.0, device)  # not counted: loads and compiles what all others use
     modules, compile_s = (now - then for now, then in zip(compiled(), before, strict=True))
     print(
-    """A row for each backend, number of environments and part: physics, render, both, both with reset."""
-        "modules that were not in the cache."
+        f"The first environment took {time.perf_counter() - start:.0f} s, {compile_s:.0f} s of it for compiling "
+        f"{modules} modules that were not in the cache."
     )
     rows: list[dict] = []
     memory: dict[int, float] = {}  # number of worlds -> megabytes
