@@ -40,6 +40,7 @@ def run(config: EvaluateConfig) -> None:
     """Plays and prints the returns."""
     checkpoint = checkpoint_of(config.run)
     check_out(config.out)
+    check_out(config.video, "video")
     if config.eval_episodes < 1:
         raise ValueError(f"eval_episodes={config.eval_episodes}: play at least one.")
     if config.video and choice(config, "encoder") == "state":

@@ -1,10 +1,10 @@
 """Write a run's encoder in the format of transformers' VJEPA2Model, with a model card, and upload it if asked.
 
     python scripts/export.py run=runs/demo
-    python scripts/export.py run=runs/demo out=walker-eyes push=OWNER/NAME
+    python scripts/export.py run=runs/demo out=walker-encoder push=OWNER/NAME
 
-Only an encoder pretrained with encoder.vit.stem=linear encoder.vit.positions=rotary can be expressed so. Read one
-with encoder=pretrained encoder.source=FOLDER, or with any tool that reads transformers.
+That format holds only encoders with encoder.vit.stem=linear encoder.vit.positions=rotary. Read the folder with
+encoder=pretrained encoder.source=FOLDER, or with any tool that reads transformers' models.
 """
 
 import sys
@@ -34,28 +34,28 @@ class ExportConfig:
 
 
 def run(config: ExportConfig) -> None:
-    """Writes the folder and says where it is."""
+    """Writes the folder and prints where it is."""
     if not config.run:
         raise ValueError("Which run? Name its folder: run=runs/demo")
     folder = Path(config.out) if config.out else Path(config.run) / "export"
     if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} holds something already: remove it or name another with out=FOLDER.")
+        raise FileExistsError(f"{folder} is not empty: remove it or name another with out=FOLDER.")
     encoder = encoder_of(config.run, torch.device("cpu"))
-    facts = cli.read(cli.config_file(config.run))
-    name = facts["encoder"]["name"]
+    saved = cli.read(cli.config_file(config.run))
+    name = saved["encoder"]["name"]
     if not isinstance(encoder, VideoEncoder):
-        raise ValueError(f"encoder={name} is no video transformer of ours: there is nothing to export.")
-    data = facts.get("data", "")
-    title, source = (Path(data).name, data) if data else (facts["task"], _rollouts(facts))
-    save_pretrained(encoder, folder, f"{title}, {name}", f"{source}, seed {facts['seed']}, with the objective {name}.")
+        raise ValueError(f"encoder={name} is not one of our video transformers: there is nothing to export.")
+    data = saved.get("data", "")
+    title, source = (Path(data).name, data) if data else (saved["task"], _rollouts(saved))
+    save_pretrained(encoder, folder, f"{title}, {name}", f"{source}, seed {saved['seed']}, with the objective {name}.")
     print(f"Encoder: {folder}")
     if config.push:
         print(f"Uploaded: {push_to_hub(folder, config.push)}")
 
 
-def _rollouts(facts: Mapping[str, Any]) -> str:
-    repeat = facts["env"]["action_repeat"]
-    return f"rollouts of {facts['task']} (DM Control's tasks on MuJoCo Warp), action repeat {repeat}"
+def _rollouts(saved: Mapping[str, Any]) -> str:
+    repeat = saved["env"]["action_repeat"]
+    return f"rollouts of {saved['task']} (DM Control's tasks on MuJoCo Warp), action repeat {repeat}"
 
 
 def main(arguments: Sequence[str]) -> None:

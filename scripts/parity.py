@@ -50,8 +50,8 @@ class ParityConfig:
 
 def run(config: ParityConfig) -> None:
     """Compares and prints; exits with 1 if a task is not equal."""
-    for file in (config.out, config.sheet):
-        check_out(file)
+    check_out(config.out)
+    check_out(config.sheet, "sheet")
     if config.doc:
         check_document(Path(config.doc))
     if min(config.states, config.resets) < 16 or config.pictures < 1:

@@ -1,4 +1,4 @@
-"""The folder that a run writes to: who may write there, its metrics, and progress on the screen."""
+"""The folder that a run writes to."""
 
 import os
 import re
@@ -13,16 +13,17 @@ OWN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints", "summary.json")
 
 
 def find_run(config: TrainConfig, kind: str = "") -> Path:
-    """The folder that a run is to write to, after making sure that it may; nothing is written yet.
+    """The folder that a run may write to; nothing is written yet.
 
     Args:
         config: the run's.
-        kind: what stands in the name of a folder that the config does not name; the agent if not given.
+        kind: part of the name of a folder that the config does not name; the agent if not given.
 
     Raises:
         FileExistsError: the folder holds a run, and neither `resume` nor `overwrite` was given.
         FileNotFoundError: there is nothing to resume.
-        ValueError: it has another encoder than the config asks for.
+        ValueError: the run to resume has another encoder than the config asks for, or a folder of that name cannot be
+            made.
     """
     if config.resume:
         folder = Path(config.resume)
@@ -42,7 +43,7 @@ def find_run(config: TrainConfig, kind: str = "") -> Path:
 
 
 def start_run(folder: Path, config: TrainConfig, leave_out: tuple[str, ...] = ()) -> None:
-    """Empties the folder that `find_run` found and saves the config there; one to resume stays as it is.
+    """Empties the folder that `find_run` found and saves the config there; does nothing to a run that is resumed.
 
     Args:
         folder: the run's.
@@ -58,7 +59,7 @@ def start_run(folder: Path, config: TrainConfig, leave_out: tuple[str, ...] = ()
 
 
 def tell_how_to_go_on(script: str, folder: Path) -> None:
-    """Says with which command an interrupted run goes on, if it has a checkpoint to go on from."""
+    """Prints the command that continues an interrupted run, if it has a checkpoint."""
     if os.environ.get("RANK", "0") == "0" and (folder / "checkpoints" / "last.pt").exists():
         processes = os.environ.get("WORLD_SIZE", "1")
         launcher = "python" if processes == "1" else f"torchrun --nproc-per-node={processes}"

@@ -1,4 +1,4 @@
-"""Where a result comes from: machine, versions, commit."""
+"""The origin of a result: machine, versions, commit."""
 
 import platform
 import subprocess
@@ -37,7 +37,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """The commit that the code stands at, with "+changes" where files differ from it."""
+    """The commit of the code, with "+changes" where files differ from it; "" outside a checkout."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -50,5 +50,5 @@ def git_commit() -> str:
         return ""
 
 
-# Read when the run starts: a commit made while it runs is not the code that ran.
+# Read when the run starts: a commit made later is not the code that ran.
 COMMIT = git_commit()
