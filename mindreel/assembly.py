@@ -51,20 +51,10 @@ def build_env(config: RunConfig, num_envs: int, seed: int, observations: tuple[s
             observations = (*observations, "behaviour")
     return make_env(
         config.task,
-        num_envs=num_envs,
+        replace(config.env, num_envs=num_envs),
         device=check_device(config.device),
         seed=seed,
         observations=observations,
-        action_repeat=config.env.action_repeat,
-        render=config.env.render,
-        frame_skip=config.env.frame_skip,
-        time_limit=config.env.time_limit,
-        backend=config.env.backend,
-        fast_render=config.env.fast_render,
-        workers=config.env.workers,
-        randomize=config.env.randomize,
-        max_contacts=config.env.max_contacts,
-        max_constraints=config.env.max_constraints,
     )
 
 
