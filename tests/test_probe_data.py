@@ -81,7 +81,7 @@ def test_episodes_that_end_before_their_time_are_counted(call_script, capsys, tm
 def test_text_is_not_learned_from_rollouts_without_any(rollouts, tmp_path) -> None:
     silent = replace(rollouts, behaviour=torch.full_like(rollouts.behaviour, -1))
     config = cli.compose(CompareConfig, GROUPS, [*SMALL, "task=reacher-easy", "encoder=internvideo"])
-    with pytest.raises(ValueError, match="encoder=internvideo reads text, and no sentence holds"):
+    with pytest.raises(ValueError, match="encoder=internvideo learns from sentences, and none describes any"):
         pretrained(config, silent, tmp_path / "encoder.pt")
     pretrained(config, rollouts, tmp_path / "encoder.pt")
 

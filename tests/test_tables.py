@@ -19,7 +19,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path
         check_out(str(tmp_path))
     with pytest.raises(ValueError, match=r"video=.*file/a.mp4 cannot be written: .*/file is a file"):
         check_out(str(tmp_path / "file" / "a.mp4"), "video")
-    with pytest.raises(ValueError, match="at most 240 bytes, got 305"):
+    with pytest.raises(ValueError, match="at most 240 bytes, this one 305"):
         check_out("x" * 300 + ".json")
 
 

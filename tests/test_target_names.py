@@ -20,7 +20,7 @@ def test_entries_are_named_after_joints_bodies_and_sensors() -> None:
     assert names("cartpole-swingup", *cartpole) == (
         "cart x", "cos of the pole", "sin of the pole", "cart x velocity", "pole velocity",
     )  # fmt: skip
-    assert names("cartpole-two_poles", "position[1]", "position[2]") == ("cos of pole 1", "cos of pole 2")
+    assert names("cartpole-two_poles", "position[1]", "position[3]") == ("cos of pole 1", "cos of pole 2")
     # dm_control's reacher: its two hinges, then the target's place less the finger's, then the hinges' velocities.
     reacher = ("position[0]", "position[1]", "to_target[0]", "to_target[1]", "velocity[0]", "velocity[1]")
     assert names("reacher-easy", *reacher) == (
