@@ -1,7 +1,6 @@
 """Checkpoints: written whole or not at all, read without executing anything in them."""
 
-import pickle
-import zipfile
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,9 +8,11 @@ from pathlib import Path
 import torch
 
 from mindreel.files import replacing
+from mindreel.torch_files import UnreadableTorchFileError, is_truncated, read_torch_file, values_in
 
 FORMAT = "mindreel-checkpoint-1"
-_UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, LookupError, TypeError, ValueError)
+_MISFITS = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, AssertionError)
+"""Raised where a part of a checkpoint is put in the place of another."""
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
@@ -31,22 +32,33 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is truncated, or something else than a checkpoint of Mindreel.
+        ValueError: it is truncated, something else than a checkpoint of Mindreel, or its counters make no sense.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint at {path}.")
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except _UNREADABLE as error:
-        # A ZIP archive ends with its directory: one that lacks it was cut off.
-        with path.open("rb") as file:
-            truncated = file.read(2) == b"PK" and not zipfile.is_zipfile(path)
-        kind = "truncated" if truncated else "not a checkpoint of Mindreel"
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read: it is {kind} ({reason}).") from error
+        state = read_torch_file(path, device)
+    except UnreadableTorchFileError as error:
+        kind = "truncated" if is_truncated(path) else "not a checkpoint of Mindreel"
+        raise ValueError(f"{path} cannot be read: it is {kind} ({error}).") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is a PyTorch file, but not a checkpoint of Mindreel (expected {FORMAT}).")
+    wrong = _wrong_number(state)
+    if wrong:
+        raise ValueError(f"{path} is damaged: its {wrong}, where numbers count up from 0.")
     return state
+
+
+def _wrong_number(state: dict) -> str:
+    """The first number that no run counts to, by its name; empty if there is none. A loop might never reach its end."""
+    for name, value in values_in(state):
+        counter = name.startswith("counters.") and isinstance(value, int | float) and ".recent_returns" not in name
+        if isinstance(value, int) and value < 0 or counter and not 0 <= value < math.inf:
+            return f"{name} is {value}"
+        counted = name in ("replay.written", "replay.episode") and isinstance(value, torch.Tensor)
+        if counted and value.lt(0).any():
+            return f"{name} is negative"
+    return ""
 
 
 @contextmanager
@@ -58,7 +70,7 @@ def fitting(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, LookupError, ValueError) as error:
+    except _MISFITS as error:
         # torch names the module in the first line and what is wrong with it in the second.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         of_module = len(lines) > 1 and lines[0].startswith("Error(s) in loading")

@@ -1,31 +1,24 @@
 """Vision models of transformers, from a folder or the Hugging Face hub: normalised clips to tokens."""
 
 import inspect
-import json
-import pickle
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from mindreel.encoders.public.state_dicts import IMAGENET, InputFacts
+from mindreel.encoders.public.architectures import InputFormat
+from mindreel.encoders.public.folder_checks import check_folder, check_weights
+from mindreel.encoders.public.preprocessing import input_format_of
+from mindreel.extras import install_hint
+from mindreel.torch_files import DAMAGE, first_sentence
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
-
-IMAGENET_FAMILIES = ("vjepa2", "videomae", "dinov2", "dinov2_with_registers", "dinov3_vit", "dinov3_convnext")
-"""Model types whose published preprocessing is ImageNet's, should a checkpoint come without its own."""
-VIDEO_FAMILIES = ("vjepa2", "videomae", "vivit", "timesformer")
-"""Model types that read clips."""
-PREPROCESSING_FILES = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 LEADING_TOKENS = ("cls_token", "class_embedding", "distillation_token", "register_tokens")
 """Parameters whose tokens stand before those of the picture, in every model of transformers that has them."""
 TORCH_FILES = (".pt", ".pth", ".bin")
 """Endings of files that torch wrote, read as tensors alone."""
-NEEDED = 'needs transformers and huggingface_hub: pip install "mindreel[transformers]".'
+NEEDED = f"needs transformers and huggingface_hub: {install_hint('transformers')}"
 
 
 class HubModel(nn.Module):
@@ -33,14 +26,14 @@ class HubModel(nn.Module):
 
     Args:
         model: takes clips (B, F, 3, H, W), or pictures (B, 3, H, W), and gives a `last_hidden_state`.
-        facts: what it expects of them.
+        input_format: what it expects of them.
         interpolates: whether it has to be told to interpolate its positions.
         time_last: whether its tokens come place by place, each through all times, in place of time by time.
     """
 
-    def __init__(self, model: nn.Module, facts: InputFacts, interpolates: bool, time_last: bool = False):
+    def __init__(self, model: nn.Module, input_format: InputFormat, interpolates: bool, time_last: bool = False):
         super().__init__()
-        self.model, self.facts, self.time_last = model, facts, time_last
+        self.model, self.input_format, self.time_last = model, input_format, time_last
         self.options = {"interpolate_pos_encoding": True} if interpolates else {}
         leading = [p for name, p in model.named_parameters() if name.rpartition(".")[2] in LEADING_TOKENS]
         self.leading = sum(p.numel() // p.shape[-1] for p in leading)
@@ -51,13 +44,13 @@ class HubModel(nn.Module):
         Raises:
             ValueError: it gives other tokens than leading ones and one for each patch.
         """
-        pictures = self.facts.frames == 1
+        pictures = self.input_format.frames == 1
         x = self.model(clip.squeeze(1) if pictures else clip, **self.options).last_hidden_state
         if x.ndim == 4:  # a map, (B, D, h, w)
             return x.flatten(2).transpose(1, 2)
         count = x.shape[1]
         x = x[:, self.leading :]
-        times = clip.shape[1] // self.facts.tubelet
+        times = clip.shape[1] // self.input_format.tubelet
         self._check(clip, x, times, count)
         if self.time_last:
             x = x.unflatten(1, (-1, times)).transpose(1, 2).flatten(1, 2)
@@ -65,9 +58,9 @@ class HubModel(nn.Module):
 
     def _check(self, clip: Tensor, x: Tensor, times: int, count: int) -> None:
         """Makes sure that tokens (B, N, D), the leading ones left out of `count`, are one for each patch."""
-        if not self.facts.patch:
+        if not self.input_format.patch:
             return
-        places = (clip.shape[-1] // self.facts.patch) ** 2
+        places = (clip.shape[-1] // self.input_format.patch) ** 2
         # A model that looks at each time by itself gives them as clips of their own.
         if x.shape[0] * x.shape[1] != clip.shape[0] * times * places:
             raise ValueError(
@@ -122,7 +115,7 @@ def download(source: str, field: str = "encoder.source") -> Path:
     except (OSError, HFValidationError, HTTPError) as error:
         raise ValueError(
             f"{field}={source}: no such file or folder here, and the hub did not give a model of that name "
-            f"({_first_line(error)}): fetch it where there is a network and name its folder."
+            f"({first_sentence(error)}): fetch it where there is a network and name its folder."
         ) from None
 
 
@@ -138,18 +131,31 @@ def load_model(folder: Path, image_size: int = 0) -> Any:
     """
     try:
         import transformers
+        from huggingface_hub.errors import StrictDataclassError
     except ImportError:
         raise ValueError(f"encoder.source={folder} {NEEDED}") from None
+    check_folder(folder)
+    faults = (*DAMAGE, ImportError, SafetensorError, StrictDataclassError)
     try:
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if config.model_type == "vjepa2" and image_size:
             config.crop_size = image_size  # rotary positions count rows and columns by it
+        attention, empty = _built_empty(config)
+        check_weights(folder, empty)
         model, report = transformers.AutoModel.from_pretrained(
-            folder, config=config, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
+            folder,
+            config=config,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            attn_implementation=attention,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+    except faults as error:
+        if str(error).startswith(str(folder)):
+            raise
         raise ValueError(
-            f"{folder} holds no whole model that transformers {transformers.__version__} knows ({_first_line(error)})."
+            f"{folder} holds no whole model that transformers {transformers.__version__} knows "
+            f"({first_sentence(error)})."
         ) from None
     # What pooling lacks does not matter: tokens are taken before it.
     missing = sorted(name for name in report["missing_keys"] if "pooler" not in name)
@@ -159,6 +165,23 @@ def load_model(folder: Path, image_size: int = 0) -> Any:
             "it is truncated, or another model's."
         )
     return model
+
+
+def _built_empty(config: Any) -> tuple[str, nn.Module]:
+    """The attention that transformers would choose for a model, and the model without memory for its weights.
+
+    It is always named, since otherwise a config.json may name one, and code for it would be fetched from the hub.
+    """
+    from transformers import AutoModel
+
+    def build(attention: str) -> nn.Module:
+        with torch.device("meta"):
+            return AutoModel.from_config(config, trust_remote_code=False, attn_implementation=attention)
+
+    try:
+        return "sdpa", build("sdpa")
+    except ValueError:  # not every model has it
+        return "eager", build("eager")
 
 
 def load_hub(folder: Path, image_size: int = 0) -> HubModel:
@@ -177,77 +200,10 @@ def load_hub(folder: Path, image_size: int = 0) -> HubModel:
     elif not model.main_input_name.startswith("pixel_values"):
         raise ValueError(f"{folder}: a {type(model).__name__} reads {model.main_input_name}, not pictures or video.")
     config = model.config
-    facts = input_facts(folder, config)
+    input_format = input_format_of(folder, config)
     asks = "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
-    interpolates = asks and (image_size or facts.image_size) != getattr(config, "image_size", 0)
+    interpolates = asks and (image_size or input_format.image_size) != getattr(config, "image_size", 0)
     if config.model_type == "vjepa2":
         model = model.encoder  # without the predictor of hidden tokens
     time_last = config.model_type == "timesformer" and config.attention_type != "space_only"
-    return HubModel(model.eval(), facts, interpolates, time_last)
-
-
-def input_facts(folder: Path, config: "PreTrainedConfig") -> InputFacts:
-    """Clip, size and normalisation of a model's input: those of its own preprocessing, else its family's."""
-    settings = _preprocessing(folder)
-    mean, std = settings.get("image_mean"), settings.get("image_std")
-    if settings.get("do_normalize") is False:
-        mean, std = (0.0,) * 3, (1.0,) * 3
-    elif mean is None or std is None:
-        if config.model_type not in IMAGENET_FAMILIES:
-            raise ValueError(
-                f"{folder}: how a {config.model_type} wants its pixels is not known: put the checkpoint's "
-                "preprocessor_config.json, with image_mean and image_std, beside it."
-            )
-        mean, std = IMAGENET
-    # Ours are of 1; theirs are of whatever pixels are scaled to before.
-    rescales = settings.get("do_rescale", True)
-    scale = 255 * settings.get("rescale_factor", 1 / 255) if rescales else 255.0
-    # ViViT's processor takes 1 off what it has scaled to 2.
-    offset = 1.0 if rescales and (settings.get("offset") or settings.get("rescale_offset")) else 0.0
-    # Models in stages merge their patches.
-    patch = 0 if hasattr(config, "depths") else getattr(config, "patch_size", 0)
-    facts = InputFacts(
-        image_size=_size(settings, config),
-        patch=patch if isinstance(patch, int) else 0,
-        mean=tuple((m + offset) / scale for m in mean),
-        std=tuple(s / scale for s in std),
-    )
-    if config.model_type == "vjepa2":
-        return replace(facts, tubelet=config.tubelet_size)
-    if config.model_type == "videomae":
-        return replace(facts, tubelet=config.tubelet_size, frames=config.num_frames, resizable=False)
-    if config.model_type == "vivit":
-        tubelet, patch, _ = config.tubelet_size
-        return replace(facts, patch=patch, tubelet=tubelet, frames=config.num_frames, resizable=False)
-    if config.model_type == "timesformer":
-        return replace(facts, frames=config.num_frames, resizable=False)
-    if hasattr(config, "num_frames"):
-        raise ValueError(
-            f"{folder}: of models of video V-JEPA 2, VideoMAE, ViViT and TimeSformer are read, not {config.model_type}."
-        )
-    return replace(facts, frames=1)
-
-
-def _size(settings: dict, config: "PreTrainedConfig") -> int:
-    """Pixels, in height and width, that a model was trained at."""
-    own = getattr(config, "crop_size", None) or getattr(config, "image_size", None) or 224
-    if config.model_type in VIDEO_FAMILIES:
-        return own
-    size = settings.get("crop_size") if settings.get("do_center_crop", True) else None
-    size = size or settings.get("size") or own
-    if isinstance(size, dict):
-        size = size.get("height") or size.get("shortest_edge") or own
-    return size[0] if isinstance(size, list | tuple) else size
-
-
-def _preprocessing(folder: Path) -> dict:
-    """The settings of a checkpoint's own preprocessing; empty if it comes without."""
-    for name in PREPROCESSING_FILES:
-        if (folder / name).is_file():
-            settings = json.loads((folder / name).read_text(encoding="utf-8"))
-            return settings.get("video_processor") or settings.get("image_processor") or settings
-    return {}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")
+    return HubModel(model.eval(), input_format, interpolates, time_last)

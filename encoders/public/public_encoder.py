@@ -1,11 +1,11 @@
 """Public checkpoints as encoders: encoder=pretrained encoder.source=FOLDER, FILE or OWNER/NAME[/FILE] on the hub.
 
 Read are the models of transformers (V-JEPA 2, VideoMAE, ViViT, TimeSformer, DINOv2, DINOv3 and any other AutoModel of
-pictures whose extra tokens lead) and, as files, those of published.py. Nothing that comes with a checkpoint is run:
+pictures whose extra tokens lead) and, as files, those of state_dicts.py. Nothing that comes with a checkpoint is run:
 weights are read as safetensors or as tensors alone, and code beside them is not looked at.
 
-What each expects of a clip is a fact about it, kept in `InputFacts`: the size that frames are scaled to (bilinearly,
-the whole frame, without a crop), their normalisation, and how many make a clip. A model of video reads the agent's F
+`InputFormat` says what each expects of a clip: the size that frames are scaled to (bilinearly, the whole frame,
+without a crop), their normalisation, and how many make a clip. A model of video reads the agent's F
 frames as one clip, in which the oldest stands still in front for as long as frames are missing, or (clip=single)
 each frame by itself, repeated until it fills a clip. A model of pictures always reads each frame by itself. So no
 frame later than the newest takes part, though within a clip all of these models look both ways.
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,13 +26,16 @@ from torch.nn import functional as F
 from mindreel.encoders.backbone.readout import EmbeddingReadout, fit_readout, make_readout
 from mindreel.encoders.encoder import Encoder, check_frames, check_sequences, check_training_mode
 from mindreel.encoders.objectives.auxiliary import AuxiliaryConfig, AuxiliaryLosses
+from mindreel.encoders.public.architectures import InputFormat, PublishedViT
 from mindreel.encoders.public.hub import TORCH_FILES, HubModel, download, load_hub, on_hub
-from mindreel.encoders.public.state_dicts import InputFacts, PublishedViT, load_published
+from mindreel.encoders.public.state_dicts import load_published
+from mindreel.torch_files import DAMAGE, first_sentence
 
 MEAN_FRAME_FILE = "mean_frame.safetensors"
 """Beside an export of ours: `mean_frame` (3, H, W) and `pixel_std` () of its rollouts, of 255."""
 WEIGHT_FILES = (".safetensors", *TORCH_FILES)
 READOUTS = ("compressed", "pooled", "tokens")
+_LARGEST_SIDE, _MOST_TOKENS = 8192, 50_000
 _PREDICTED_SIZE = 64
 """Height and width of the frames that are foretold, in pixels, whatever size the model reads."""
 
@@ -113,18 +117,18 @@ class Pretrained(Encoder):
         self.config, self.clip_frames, self.training_mode = config, config.frames, config.training_mode
         self.action_dim = action_dim
         folder, self.model = load_source(config)
-        self.facts: InputFacts = self.model.facts
-        self.image_size = config.image_size or self.facts.image_size
-        _check_clip(config, self.facts, self.image_size)
-        self.alone = self.facts.frames == 1 or config.clip == "single"
-        mean, std = pixel_statistics(folder, self.facts, self.image_size)
+        self.input_format: InputFormat = self.model.input_format
+        self.image_size = config.image_size or self.input_format.image_size
+        _check_clip(config, self.input_format, self.image_size)
+        self.alone = self.input_format.frames == 1 or config.clip == "single"
+        mean, std = pixel_statistics(folder, self.input_format, self.image_size)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.model.requires_grad_(config.training_mode != "frozen")
         self.token_grid = self._try_out()
         times, side, _ = self.token_grid
         if not self.alone:
-            self.padding_times = times - -(-self.clip_frames // self.facts.tubelet)
+            self.padding_times = times - -(-self.clip_frames // self.input_format.tubelet)
         self.side = min(side, config.places or side)
         num_tokens = times * self.side * self.side
         self.readout = make_readout(config.readout, num_tokens, self.dim, config.width, 0)
@@ -136,7 +140,7 @@ class Pretrained(Encoder):
             self.register_buffer("mean_frame", torch.full((3, _PREDICTED_SIZE, _PREDICTED_SIZE), 127.5))
 
     def extra_repr(self) -> str:
-        return f"alone={self.alone}, image_size={self.image_size}, side={self.side}, {self.facts}"
+        return f"alone={self.alone}, image_size={self.image_size}, side={self.side}, {self.input_format}"
 
     def forward(self, observation: Tensor) -> Tensor:
         """uint8 clips (B, F, 3, H, W), newest frame last, to features (B, feature_dim)."""
@@ -159,7 +163,7 @@ class Pretrained(Encoder):
     def arrange(self, frames: Tensor) -> Tensor:
         """Frames (B, F, 3, H, W) to the clips that the model reads: (B, F', ...) or, each alone, (B F, F', ...)."""
         clips = frames.flatten(0, 1).unsqueeze(1) if self.alone else frames
-        wanted = self.facts.frames or -(-clips.shape[1] // self.facts.tubelet) * self.facts.tubelet
+        wanted = self.input_format.frames or -(-clips.shape[1] // self.input_format.tubelet) * self.input_format.tubelet
         still = clips[:, :1].expand(-1, wanted - clips.shape[1], -1, -1, -1)
         return torch.cat([still, clips], 1)
 
@@ -212,12 +216,11 @@ class Pretrained(Encoder):
         clips = self.arrange(self.normalise(torch.zeros(1, self.clip_frames, 3, size, size, dtype=torch.uint8)))
         try:
             tokens = self.model(clips)
-        except (RuntimeError, ValueError, TypeError) as error:
-            reason = str(error).strip().split("\n")[0].rstrip(".")
+        except DAMAGE as error:
             raise ValueError(
-                f"{self.config.source} does not read frames of {size} x {size} pixels ({reason})."
+                f"{self.config.source} does not read frames of {size} x {size} pixels ({first_sentence(error)})."
             ) from None
-        times = clips.shape[0] * clips.shape[1] // self.facts.tubelet
+        times = clips.shape[0] * clips.shape[1] // self.input_format.tubelet
         side = round((tokens.shape[0] * tokens.shape[1] / times) ** 0.5)
         if times * side * side != tokens.shape[0] * tokens.shape[1]:
             raise ValueError(
@@ -255,34 +258,69 @@ def load_source(config: PretrainedConfig) -> tuple[Path, HubModel | PublishedViT
             )
         path = download(source)
     if path.is_dir() and (path / "config.json").is_file():
-        return path, load_hub(path, config.image_size)
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.suffix in WEIGHT_FILES)
+        folder, model = path, load_hub(path, config.image_size)
+    else:
+        file = _weight_file(source, path)
+        folder, model = file.parent, load_published(file, config.heads)
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise ValueError(f"encoder.source={source}: its weights are not numbers everywhere, as in {name}.")
+    return folder, model
+
+
+def _weight_file(source: str, path: Path) -> Path:
+    """The one file of weights at a path."""
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in WEIGHT_FILES and file.is_file())
+    else:
+        files = [path] * path.is_file()
     if len(files) != 1:
         raise ValueError(
             f"encoder.source={source}: neither a model of transformers, with a config.json, nor one file of "
             f"weights: {len(files)} are there; name one (on the hub OWNER/NAME/FILE)."
         )
-    return files[0].parent, load_published(files[0], config.heads)
+    return files[0]
 
 
-def pixel_statistics(folder: Path, facts: InputFacts, image_size: int) -> tuple[Tensor, Tensor]:
-    """What is taken off pixels in [0, 1], (3, 1, 1) or (3, H, W), and what they are then divided by."""
-    if not (folder / MEAN_FRAME_FILE).is_file():
-        return torch.tensor(facts.mean).view(3, 1, 1), torch.tensor(facts.std).view(3, 1, 1)
-    held = load_file(folder / MEAN_FRAME_FILE)
-    mean = F.interpolate(held["mean_frame"].unsqueeze(0), (image_size, image_size), mode="bilinear", antialias=True)
-    return mean.squeeze(0) / 255, held["pixel_std"] / 255
+def pixel_statistics(folder: Path, input_format: InputFormat, image_size: int) -> tuple[Tensor, Tensor]:
+    """What is taken off pixels in [0, 1], (3, 1, 1) or (3, H, W), and what they are then divided by.
+
+    Raises:
+        ValueError: the folder's mean frame is damaged, or its numbers are not those of pixels.
+    """
+    file = folder / MEAN_FRAME_FILE
+    if not file.is_file():
+        return torch.tensor(input_format.mean).view(3, 1, 1), torch.tensor(input_format.std).view(3, 1, 1)
+    try:
+        held = load_file(file)
+        mean, std = held["mean_frame"].float(), held["pixel_std"].float()
+    except (*DAMAGE, SafetensorError) as error:
+        raise ValueError(f"{file} holds no mean_frame and pixel_std ({first_sentence(error)}).") from None
+    square = mean.ndim == 3 and mean.shape[0] == 3 and 0 < min(mean.shape) <= max(mean.shape) <= _LARGEST_SIDE
+    if not square or not mean.isfinite().all() or not mean.any():
+        raise ValueError(f"{file}: expected a mean_frame (3, H, W) of numbers, not all of them 0.")
+    if std.numel() != 1 or not 0 < float(std) < float("inf"):
+        raise ValueError(f"{file}: expected pixel_std to be a number above 0.")
+    mean = F.interpolate(mean.unsqueeze(0), (image_size, image_size), mode="bilinear", antialias=True)
+    return mean.squeeze(0) / 255, std.reshape(()) / 255
 
 
-def _check_clip(config: PretrainedConfig, facts: InputFacts, image_size: int) -> None:
-    if facts.patch and image_size % facts.patch:
+def _check_clip(config: PretrainedConfig, input_format: InputFormat, image_size: int) -> None:
+    patches = (image_size // input_format.patch) ** 2 if input_format.patch else 1
+    frames = max(input_format.frames, config.frames if config.clip == "sliding" else 1)
+    if image_size > _LARGEST_SIDE or patches * -(-frames // input_format.tubelet) > _MOST_TOKENS:
         raise ValueError(
-            f"encoder.image_size={image_size}: {config.source} cuts frames to patches of {facts.patch} pixels."
+            f"encoder.source={config.source}: at {image_size} pixels and {frames} frames a clip has more than "
+            f"{_MOST_TOKENS} tokens: set a smaller encoder.image_size, or fewer encoder.frames."
         )
-    if image_size != facts.image_size and not facts.resizable:
+    if input_format.patch and image_size % input_format.patch:
+        raise ValueError(
+            f"encoder.image_size={image_size}: {config.source} cuts frames to patches of {input_format.patch} pixels."
+        )
+    if image_size != input_format.image_size and not input_format.resizable:
         raise ValueError(
             f"encoder.image_size={config.image_size}: the positions of {config.source} are those of "
-            f"{facts.image_size} pixels and no others; leave it out."
+            f"{input_format.image_size} pixels and no others; leave it out."
         )
-    if facts.frames > 1 and config.frames > facts.frames:
-        raise ValueError(f"encoder.frames={config.frames}: {config.source} reads clips of {facts.frames}.")
+    if input_format.frames > 1 and config.frames > input_format.frames:
+        raise ValueError(f"encoder.frames={config.frames}: {config.source} reads clips of {input_format.frames}.")

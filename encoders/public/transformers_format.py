@@ -19,7 +19,8 @@ from mindreel.encoders.backbone.predictor import TokenPredictor
 from mindreel.encoders.backbone.vit import ViTConfig
 from mindreel.encoders.objectives.video_encoder import VideoEncoder
 from mindreel.encoders.objectives.vjepa import VJEPA, VJEPAConfig
-from mindreel.encoders.public.hub import NEEDED, input_facts, load_model
+from mindreel.encoders.public.hub import NEEDED, load_model
+from mindreel.encoders.public.preprocessing import input_format_of
 from mindreel.encoders.public.public_encoder import MEAN_FRAME_FILE, pixel_statistics
 
 if TYPE_CHECKING:
@@ -277,7 +278,7 @@ def _vit_config(folder: Path, theirs: "VJEPA2Config", frames: int, image_size: i
 def _take_normalisation(encoder: VJEPA, folder: Path, theirs: "VJEPA2Config") -> None:
     """Normalises as the folder says. What differs between colours in scale goes into the stem's weights."""
     size = encoder.config.vit.image_size
-    mean, std = pixel_statistics(folder, input_facts(folder, theirs), size)
+    mean, std = pixel_statistics(folder, input_format_of(folder, theirs), size)
     encoder.mean_frame.copy_((255 * mean).expand(3, size, size))
     encoder.pixel_std.copy_(255 * std.mean())
     stem = encoder.vit.stem.net

@@ -16,8 +16,8 @@ from mindreel.encoders.backbone.vit import ViTConfig
 from mindreel.encoders.objectives.auxiliary import AuxiliaryConfig
 from mindreel.encoders.objectives.internvideo2 import InternVideo2Config
 from mindreel.encoders.pretrainer import PretrainConfig, Pretrainer
+from mindreel.encoders.public.architectures import IMAGENET
 from mindreel.encoders.public.public_encoder import Pretrained, PretrainedConfig
-from mindreel.encoders.public.state_dicts import IMAGENET
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8}
 MODELS = {

@@ -18,9 +18,10 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 from transformers import VJEPA2Config, VJEPA2Model
 
+from mindreel.encoders.public.architectures import IMAGENET
 from mindreel.encoders.public.hub import download
 from mindreel.encoders.public.public_encoder import Pretrained, PretrainedConfig
-from mindreel.encoders.public.state_dicts import IMAGENET, load_published
+from mindreel.encoders.public.state_dicts import load_published
 
 DIM, HEADS, HIDDEN, DEPTH = 48, 4, 96, 2
 
@@ -151,7 +152,7 @@ def test_vjepa2_is_transformers_vjepa2(tmp_path, prefix, under):
     clip = torch.randn(2, 4, 3, 64, 64)
     expected = as_transformers(state)(clip, skip_predictor=True).last_hidden_state
     torch.testing.assert_close(model(clip), expected, atol=1e-5, rtol=1e-5)
-    assert (model.facts.image_size, model.facts.tubelet, model.facts.resizable) == (256, 2, True)
+    assert (model.input_format.image_size, model.input_format.tubelet, model.input_format.resizable) == (256, 2, True)
 
 
 # ---- plain computations ----
@@ -193,7 +194,7 @@ def test_vjepa21(tmp_path, under):
     """Pairs of neighbours turn together, and 4 rows and columns are stretched to the 16 of 256 pixels."""
     state = vjepa21()
     model = load_published(saved(tmp_path, state, "module.backbone.", under), HEADS)
-    assert (model.facts.image_size, model.facts.tubelet) == (384, 2)
+    assert (model.input_format.image_size, model.input_format.tubelet) == (384, 2)
     clip = torch.randn(4, 3, 64, 64)
 
     def turn(n: int, row: torch.Tensor) -> torch.Tensor:
@@ -238,7 +239,7 @@ def plain_internvideo2(state: dict, clip: torch.Tensor, own: torch.Tensor, posit
 def test_internvideo2(tmp_path, stage, prefix, under):
     state = internvideo2(stage)
     model = load_published(saved(tmp_path, state, prefix, under), HEADS)
-    assert (model.facts.image_size, model.facts.tubelet, model.facts.frames) == (224, 1, 0)
+    assert (model.input_format.image_size, model.input_format.tubelet, model.input_format.frames) == (224, 1, 0)
     # In float64, where the order of sums does not matter: in float32 it is at times 1e-4.
     model, state = model.double(), {name: value.double() for name, value in state.items()}
     clip = torch.randn(8, 3, 224, 224, dtype=torch.float64)
@@ -343,7 +344,7 @@ def test_a_file_of_the_hub(hub, tmp_path):
 
 def test_the_one_file_of_a_model_of_the_hub(hub):
     hub("owner/single", {"weights.pt": vjepa21()})
-    assert from_hub("owner/single").facts.image_size == 384
+    assert from_hub("owner/single").input_format.image_size == 384
 
 
 class SmallHub(BaseHTTPRequestHandler):
