@@ -1,4 +1,4 @@
-"""Encoders of other runs: to start from, to be taught by, to export; and public ones to start from."""
+"""Encoders of other runs and public ones: to start from, to serve as a teacher, to export."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,22 +16,22 @@ from mindreel.encoders.public.transformers_format import from_transformers
 
 _GROUPS = {"encoder": {name: config for name, (config, _) in ENCODERS.items()}}
 
-# Networks of actions: where a run had other ones, or none, each that does not fit is learned anew, all of it.
-_OF_ACTIONS = ("forward_model.", "inverse_model.", "reward_model.")
+# Networks that read actions. One that was made for other actions, or is missing, starts from scratch as a whole.
+_ACTION_PARTS = ("forward_model.", "inverse_model.", "reward_model.")
 
-# Fields of encoder.vit that change what the weights do and not their shapes.
-_WITHOUT_SHAPE = ("heads", "positions")
+# Fields of encoder.vit that change what the weights do, but not their shapes.
+_SHAPELESS_FIELDS = ("heads", "positions")
 
 
 @dataclass(frozen=True)
 class _EncoderOf:
-    """What of a run's config describes its encoder."""
+    """The part of a run's config that describes its encoder."""
 
     encoder: Any = field(default_factory=VJEPAConfig)
 
 
 def encoder_config(run: str) -> Any:
-    """The encoder's config of a run of train.py or pretrain.py.
+    """The config of a run's encoder; runs of train.py and pretrain.py have one.
 
     Raises:
         FileNotFoundError: there is no such run.
@@ -42,7 +42,7 @@ def encoder_config(run: str) -> Any:
 
 
 def start_from(encoder: Encoder, config: Any, run: str, device: torch.device, named: str = "encoder_from") -> None:
-    """Gives an encoder the weights of a run's, and what that one was fitted with.
+    """Loads the weights and the fitted statistics of another encoder into this one.
 
     Args:
         encoder: the encoder, on `device`.
@@ -62,13 +62,13 @@ def start_from(encoder: Encoder, config: Any, run: str, device: torch.device, na
         return
     theirs = encoder_config(run)
     if type(theirs) is not type(config):
-        raise ValueError(f"{named}={run}: that run has a {_name(theirs)} encoder, this one is to have {_name(config)}.")
+        raise ValueError(f"{named}={run}: that run has a {_name(theirs)} encoder, this one has {_name(config)}.")
     check_same_network(theirs, config, f"{named}={run}")
     path = Path(run) / "checkpoints" / "last.pt"
     own, saved = encoder.state_dict(), load_checkpoint(path, device)["encoder"]
     misfits = [key for key in own if key not in saved or saved[key].shape != own[key].shape]
-    features = [key for key in misfits if not any(part in key for part in _OF_ACTIONS)]
-    anew = [part for part in _OF_ACTIONS if any(part in key for key in misfits)]
+    features = [key for key in misfits if not any(part in key for part in _ACTION_PARTS)]
+    fresh = [part for part in _ACTION_PARTS if any(part in key for key in misfits)]
     if features:
         differing = ", ".join(
             _differences(
@@ -80,13 +80,13 @@ def start_from(encoder: Encoder, config: Any, run: str, device: torch.device, na
         remedy = f"Set as there: {differing}." if differing else f"Its checkpoint is another network's: {features[0]}."
         raise ValueError(f"{named}={run}: its encoder does not fit this one. {remedy}")
     with fitting(path):
-        encoder.load_state_dict({key: own[key] if any(part in key for part in anew) else saved[key] for key in own})
+        encoder.load_state_dict({key: own[key] if any(part in key for part in fresh) else saved[key] for key in own})
 
 
 def _start_from_transformers(encoder: Encoder, config: Any, folder: Path) -> None:
-    """Gives a V-JEPA transformer and normalisation of a VJEPA2Model, and its predictor where it is of the same sizes.
+    """Loads the transformer and normalisation of a VJEPA2Model, and its predictor where that has the same sizes.
 
-    The norms keep our epsilon, which no config of a run could bring back.
+    The norms keep our epsilon, since no field of a run's config could restore theirs.
     """
     if not isinstance(config, VJEPAConfig):
         raise ValueError(
@@ -108,7 +108,7 @@ def _start_from_transformers(encoder: Encoder, config: Any, folder: Path) -> Non
 
 
 def encoder_of(run: str, device: torch.device, named: str = "run") -> Encoder:
-    """The encoder of a run, as its checkpoint has it: its features, whatever actions it learned with.
+    """The encoder of a run as its checkpoint holds it, apart from the networks that read actions.
 
     Args:
         run: its folder.
@@ -122,7 +122,7 @@ def encoder_of(run: str, device: torch.device, named: str = "run") -> Encoder:
 
 
 def teacher_from(source: str, frames: int, device: torch.device) -> Encoder:
-    """An encoder to be taught by, frozen: a run's, or a public checkpoint.
+    """A frozen encoder to learn from: a run's, or a public checkpoint.
 
     Args:
         source: folder of a run; or what encoder=pretrained reads: another folder, a file, or OWNER/NAME on the hub.
@@ -143,7 +143,7 @@ def teacher_from(source: str, frames: int, device: torch.device) -> Encoder:
 
 
 def check_same_network(theirs: Any, ours: Any, where: str) -> None:
-    """Raises ValueError where two encoders' configs differ in what no weight would show.
+    """Raises ValueError where two encoders' configs differ in a field that leaves no trace in the weights.
 
     Args:
         theirs: config of the encoder that weights are taken from.
@@ -152,19 +152,19 @@ def check_same_network(theirs: Any, ours: Any, where: str) -> None:
     """
     if not (hasattr(theirs, "vit") and hasattr(ours, "vit")):
         return
-    pairs = [(name, getattr(theirs.vit, name), getattr(ours.vit, name)) for name in _WITHOUT_SHAPE]
+    pairs = [(name, getattr(theirs.vit, name), getattr(ours.vit, name)) for name in _SHAPELESS_FIELDS]
     differing = [f"encoder.vit.{name}={value}" for name, value, own in pairs if value != own]
     if differing:
         raise ValueError(f"{where}: its encoder does not fit this one. Set as there: {', '.join(differing)}.")
 
 
 def _only_on_hub(source: str) -> bool:
-    """Whether this can only be a model of the hub: a mistyped runs/NAME begins with a folder that is here."""
+    """Whether this can only be a model on the hub. A mistyped runs/NAME is none: `runs` is a folder here."""
     return not Path(source).expanduser().exists() and on_hub(source) and not Path(source.partition("/")[0]).is_dir()
 
 
 def _name(config: Any) -> str:
-    return next(name for name, cls in _GROUPS["encoder"].items() if type(config) is cls)
+    return cli.choice_name(config, _GROUPS["encoder"])
 
 
 def _differences(theirs: dict, ours: dict, prefix: str) -> list[str]:

@@ -12,7 +12,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-# The mean picture and the per-pixel spread settle after a few thousand frames.
+# Enough for the mean picture and the per-pixel spread to converge.
 _STATISTICS_FRAMES = 4096
 _UPSAMPLINGS = 3
 
