@@ -6,10 +6,13 @@ from mindreel.encoders.objectives.internvideo import InternVideo, InternVideoCon
 from mindreel.encoders.objectives.internvideo2 import InternVideo2, InternVideo2Config
 from mindreel.encoders.objectives.lejepa import LeJEPA, LeJEPAConfig
 from mindreel.encoders.objectives.vicreg import VICReg, VICRegConfig
-from mindreel.encoders.objectives.video_encoder import UntrainedConfig, UntrainedEncoder
+from mindreel.encoders.objectives.video_encoder import UntrainedConfig, UntrainedEncoder, VideoConfig
 from mindreel.encoders.objectives.videomae import VideoMAE, VideoMAEConfig
 from mindreel.encoders.objectives.vjepa import VJEPA, VJEPAConfig
 from mindreel.encoders.public.public_encoder import Pretrained, PretrainedConfig
+
+EncoderConfig = VideoConfig | PretrainedConfig | CNNConfig | PixelsConfig | StateConfig
+"""The config of any encoder; those with a video transformer are subclasses of `VideoConfig`."""
 
 ENCODERS: dict[str, tuple[type, type[Encoder]]] = {
     "vjepa": (VJEPAConfig, VJEPA),
@@ -30,7 +33,7 @@ ALIASES = {"random": "untrained"}
 """Former name -> name in `ENCODERS`. The command line accepts the former one and says which name replaced it."""
 
 
-def make_encoder(config, action_dim: int, state_dim: int) -> Encoder:
+def make_encoder(config: EncoderConfig, action_dim: int, state_dim: int) -> Encoder:
     """The encoder that a config of `ENCODERS` describes.
 
     Args:
@@ -48,7 +51,7 @@ def make_encoder(config, action_dim: int, state_dim: int) -> Encoder:
     raise ValueError(f"Expected the config of an encoder ({names}), got {type(config).__name__}.")
 
 
-def has_objective(config) -> bool:
+def has_objective(config: EncoderConfig) -> bool:
     """Whether the encoder that a config of `ENCODERS` describes has a pretraining objective."""
     if isinstance(config, PretrainedConfig):
         return config.has_objective

@@ -1,7 +1,8 @@
-"""Encoders to compare with: a convolutional network trained by the agent, raw pixels, and the simulator's state."""
+"""Baselines: a convolutional network trained by the agent, principal components of pixels, the simulator's state."""
 
 from dataclasses import dataclass
 
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,25 +13,33 @@ from mindreel.encoders.encoder import Encoder, check_frames, check_training_mode
 
 @dataclass(frozen=True)
 class CNNConfig:
-    """A convolutional network that only the agent's losses train, as in TD-MPC2."""
+    """A convolutional network trained by the agent's losses alone, as in TD-MPC2."""
 
     image_size: int = 64
     """Height and width of a frame, in pixels."""
     frames: int = 3
-    """Frames F stacked into one input."""
+    """Frames F of a clip, stacked as channels."""
     channels: int = 32
     """Channels of every layer."""
     random_shift: int = 3
-    """Pixels that each clip is moved by while the agent learns from it, at most, up or down and left or right."""
+    """Pixels by which each clip is shifted at most in training, up or down and left or right."""
     training_mode: str = "finetune"
-    """finetune (the agent's losses reach it), or frozen (it stays as it starts)."""
+    """finetune (trained by the agent's losses), or frozen (never trained)."""
 
 
 class CNNEncoder(FrameEncoder):
     """Four convolutions over stacked, randomly shifted frames (Hansen et al. 2024).
 
-    Unlike there, the mean frame is taken off. Otherwise, where little of a picture moves, an untrained network's
-    features are nearly the same whatever it shows, and the agent's losses soon make them altogether the same.
+    Unlike there, the mean frame is subtracted. Otherwise, where little of a picture moves, an untrained network's
+    features are nearly the same for all clips, and the agent's losses soon make them collapse.
+
+    Args:
+        config: sizes and training mode.
+        action_dim: not used; all encoders are made with the same arguments.
+        state_dim: not used either.
+
+    Raises:
+        ValueError: fields of the config are out of range.
     """
 
     def __init__(self, config: CNNConfig, action_dim: int, state_dim: int):
@@ -39,7 +48,7 @@ class CNNEncoder(FrameEncoder):
         if config.random_shift < 0:
             raise ValueError(f"encoder.random_shift must be 0 or more, got {config.random_shift}.")
         self.training_mode, self.random_shift = config.training_mode, config.random_shift
-        self.clip_frames, self.image_size = config.frames, config.image_size
+        self.clip_frames = config.frames
         width = config.channels
         self.net = nn.Sequential(
             nn.Conv2d(3 * config.frames, width, 7, 2),
@@ -54,38 +63,40 @@ class CNNEncoder(FrameEncoder):
         for kernel, stride in ((7, 2), (5, 2), (3, 2), (3, 1)):
             side = (side - kernel) // stride + 1
         if side < 1:
-            raise ValueError(f"encoder.image_size={config.image_size}: too small for the convolutions, use 39 or more.")
+            raise ValueError(
+                f"encoder.image_size={config.image_size}: too small for the convolutions, choose 39 or more."
+            )
         self.feature_dim, self.token_grid = width * side * side, (1, side, side)
         self.requires_grad_(self.trained_by_agent)
 
     def forward(self, observation: Tensor) -> Tensor:
         """uint8 clips (B, F, 3, H, W) to features (B, feature_dim)."""
-        return self._map(observation).flatten(1)
+        return rearrange(self._map(observation), "b c h w -> b (c h w)")
 
     def tokens(self, observation: Tensor) -> Tensor:
-        """uint8 clips (B, F, 3, H, W) to the places of the last map, (B, N, channels)."""
-        return self._map(observation).flatten(2).transpose(1, 2)
+        """uint8 clips (B, F, 3, H, W) to the last feature map as tokens, (B, N, channels)."""
+        return rearrange(self._map(observation), "b c h w -> b (h w) c")
 
     def _map(self, observation: Tensor) -> Tensor:
         check_frames(observation, self.clip_frames, self.image_size, self.image_size)
         clips = self.normalise(observation)
         if self.training and self.random_shift:
             clips = shifted(clips, self.random_shift)
-        return self.net(clips.flatten(1, 2))
+        return self.net(rearrange(clips, "b f c h w -> b (f c) h w"))
 
 
 @dataclass(frozen=True)
 class PixelsConfig:
-    """Principal components of small frames, fitted on rollouts: what needs no network."""
+    """Principal components of downscaled frames, fitted to rollouts, without a network."""
 
     image_size: int = 64
     """Height and width of a frame, in pixels."""
     frames: int = 4
     """Frames F of a clip."""
     pool: int = 2
-    """Pixels, in height and width, averaged to one."""
+    """Pixels, in height and width, that are averaged to one."""
     components: int = 256
-    """Principal components of the clip that the agent receives, of unit variance."""
+    """Number of principal components that the agent receives, each of unit variance."""
 
     def __post_init__(self):
         if self.pool < 1 or self.image_size % self.pool:
@@ -93,14 +104,20 @@ class PixelsConfig:
 
 
 class PixelsEncoder(Encoder):
-    """Averaged frames, one token each, compressed."""
+    """Principal components of downscaled frames. Each frame is one token.
+
+    Args:
+        config: sizes.
+        action_dim: not used; all encoders are made with the same arguments.
+        state_dim: not used either.
+    """
 
     fits_readout = True
 
     def __init__(self, config: PixelsConfig, action_dim: int, state_dim: int):
         super().__init__()
         self.config = config
-        self.clip_frames, self.token_grid = config.frames, (config.frames, 1, 1)
+        self.clip_frames, self.image_size, self.token_grid = config.frames, config.image_size, (config.frames, 1, 1)
         pixels = 3 * (config.image_size // config.pool) ** 2
         self.readout = CompressedReadout(config.frames, pixels, config.components, 0)
         self.feature_dim = self.readout.feature_dim
@@ -113,10 +130,11 @@ class PixelsEncoder(Encoder):
         return self.readout(self.tokens(observation))
 
     def tokens(self, observation: Tensor) -> Tensor:
-        """uint8 clips (B, F, 3, H, W) to small frames as rows, (B, F, 3 H W / pool^2)."""
+        """uint8 clips (B, F, 3, H, W) to downscaled frames as tokens, (B, F, 3 H W / pool^2)."""
         check_frames(observation, self.clip_frames, self.config.image_size, self.config.image_size)
-        frames = observation.flatten(0, 1).float() / 255
-        return F.avg_pool2d(frames, self.config.pool).flatten(1).unflatten(0, observation.shape[:2])
+        frames = rearrange(observation, "b f c h w -> (b f) c h w").float() / 255
+        small = F.avg_pool2d(frames, self.config.pool)
+        return rearrange(small, "(b f) c h w -> b f (c h w)", b=len(observation))
 
     def fit_readout(self, clips: Tensor) -> None:
         """Fits the components to clips, uint8 (N, F, 3, H, W)."""
@@ -125,13 +143,20 @@ class PixelsEncoder(Encoder):
 
 @dataclass(frozen=True)
 class StateConfig:
-    """The simulator's own state in place of pictures: what a perfect encoder would know."""
+    """The simulator's state instead of pictures, as an upper bound for encoders."""
 
 
 class StateEncoder(Encoder):
-    """The identity."""
+    """Returns states as features.
+
+    Args:
+        config: without fields.
+        action_dim: not used; all encoders are made with the same arguments.
+        state_dim: number of state dimensions.
+    """
 
     clip_frames = 0
+    image_size = 0
     token_grid = (1, 1, 1)
 
     def __init__(self, config: StateConfig, action_dim: int, state_dim: int):
@@ -143,5 +168,5 @@ class StateEncoder(Encoder):
         return observation
 
     def tokens(self, observation: Tensor) -> Tensor:
-        """States (B, n) as one token each, (B, 1, n)."""
-        return observation.unsqueeze(1)
+        """States (B, n) to one token each, (B, 1, n)."""
+        return rearrange(observation, "b n -> b 1 n")

@@ -1,4 +1,4 @@
-"""What the loop expects of every encoder."""
+"""The base class of all encoders: everything that agents, pretraining and probes use of one."""
 
 import hashlib
 
@@ -7,25 +7,29 @@ from torch import Tensor, nn
 
 
 class Encoder(nn.Module):
-    """Observations to features. Subclasses set the attributes and implement `forward`.
+    """Observations to features. Subclasses set the attributes and implement `forward` and `tokens`.
+
+    Subclasses are made as `EncoderClass(config, action_dim, state_dim)`. Those with a pretraining objective implement
+    `losses` as well; all other methods do nothing by default.
 
     Attributes:
-        feature_dim: width of the features that the agent receives.
+        feature_dim: number of features D that the agent receives.
         clip_frames: frames F of the clips it reads; 0 for an encoder that reads the simulator's state.
-        token_grid: tokens along time, height and width, as `tokens` gives them.
-        padding_times: of these times the first ones that show nothing of a clip: it was too short, and its oldest frame
-            was repeated before it.
-        training_mode: who trains it. "frozen": nobody, or pretraining once before the agent starts;
-            "refresh": pretraining goes on with the agent's own rollouts; "finetune": the agent's losses reach
-            it; "cotrain": they do, and its own objective beside them. In the last two the features cannot be
-            stored and are computed anew for every batch.
-        has_objective: whether it has a pretraining objective: `losses`.
-        fits_readout: whether `fit_readout` has anything to do.
+        image_size: height and width H of these frames, in pixels; 0 for an encoder that reads the simulator's state.
+        token_grid: tokens along time, height and width, in the order of `tokens`.
+        padding_times: number of leading times of the grid that show only padding: repeats of the oldest frame before a
+            clip that is shorter than the model's.
+        training_mode: "frozen" (never trained, or pretrained once before the agent starts), "refresh" (pretrained
+            further on the agent's rollouts), "finetune" (trained by the agent's losses) or "cotrain" (by the agent's
+            losses and its own objective). In the last two, features cannot be stored and are computed for every batch.
+        has_objective: whether it has a pretraining objective, which is `losses`.
+        fits_readout: whether `fit_readout` does anything.
         needs_sentences: whether `set_sentences` has to be called before `losses`.
     """
 
     feature_dim: int
     clip_frames: int
+    image_size: int
     token_grid: tuple[int, int, int]
     padding_times: int = 0
     training_mode: str = "frozen"
@@ -41,73 +45,93 @@ class Encoder(nn.Module):
     # ---- features ----
 
     def forward(self, observation: Tensor) -> Tensor:
-        """uint8 clips (B, F, 3, H, W), newest frame last, or states (B, n), to features (B, feature_dim)."""
+        """Observations to features (B, feature_dim).
+
+        Args:
+            observation: uint8 clips (B, F, 3, H, W), newest frame last; or states (B, n) if `clip_frames` is 0.
+
+        Raises:
+            ValueError: clips are of another shape or type.
+        """
         raise NotImplementedError
 
     def tokens(self, observation: Tensor) -> Tensor:
-        """The same observations to the tokens (B, N, D) that the features are read out of."""
+        """Observations, as in `forward`, to the tokens (B, N, D) that features are read out of.
+
+        Raises:
+            ValueError: clips are of another shape or type.
+        """
         raise NotImplementedError
 
     def monitored_features(self, observation: Tensor) -> Tensor:
-        """What shows a collapse while the encoder is trained, (B, n): its features, or what they are fitted to."""
+        """Observations, as in `forward`, to features (B, width) that show a collapse during training.
+
+        By default the features themselves. Encoders whose features are fitted to tokens return the tokens instead,
+        since they change while the fit stays.
+        """
         return self(observation)
 
-    # ---- what is fitted to rollouts ----
+    # ---- fitted to rollouts ----
 
     def fit(self, frames: Tensor, reward: Tensor) -> None:
-        """Sets what is fitted to rollouts before any training: nothing by default.
+        """Fits normalisation and targets to rollouts, once, before any training.
 
         Args:
             frames: pairs of successive frames, uint8 (N, 2, 3, H, W).
-            reward: rewards (N,).
+            reward: rewards of the steps between them, (N,).
         """
 
     def fit_targets(self, frames: Tensor, reward: Tensor) -> None:
-        """Sets the part of it that no feature depends on, before each refresh: nothing by default."""
+        """Fits the targets of the objective to rollouts, as `fit` does, before each refresh. Features stay the same."""
 
     def fit_readout(self, clips: Tensor) -> None:
-        """Sets what is fitted to the tokens themselves, after `fit` and whenever training has changed them.
-
-        Args:
-            clips: uint8 (N, F, 3, H, W).
-        """
+        """Fits the readout to the tokens of clips, uint8 (N, F, 3, H, W), whenever training has changed the tokens."""
 
     def copy_normalisation(self, other: "Encoder") -> None:
-        """Takes over what another encoder of the same class was fitted with by `fit`: nothing by default."""
+        """Copies the normalisation that `fit` has given another encoder of the same class."""
 
-    # ---- its own objective ----
+    # ---- pretraining ----
 
     def losses(
         self, frames: Tensor, action: Tensor, reward: Tensor, behaviour: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Pretraining losses on sequences of F + K frames: a clip, and what K actions made of it.
+        """Pretraining losses on sequences of F + K frames: a clip and K steps that follow.
 
         Args:
             frames: uint8 (B, F + K, 3, H, W).
             action: the K actions taken after the clip's newest frame, (B, K, A).
             reward: the rewards of these actions, (B, K).
-            behaviour: which sentence describes the clip's newest frame, int64 (B,), -1 where that is unknown.
+            behaviour: index of the sentence that describes the clip's newest frame, int64 (B,); -1 where unknown.
 
         Returns:
-            weighted terms by name; their sum is the loss.
+            weighted losses by name, scalars; their sum is minimised.
+
+        Raises:
+            ValueError: shapes or types differ from these, or `set_sentences` was needed and not called.
+            NotImplementedError: the encoder has no objective.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no pretraining objective.")
 
     def update_teacher(self, progress: float) -> None:
-        """Follows each step of training; `progress` in [0, 1] is the share of it done. Nothing by default."""
+        """Called after each training step, with the fraction of pretraining done, between 0 and 1."""
 
     def enter_last_stage(self) -> None:
-        """For objectives in stages: goes on as at the end of pretraining. Nothing by default."""
+        """Called before `losses` when the encoder is trained beside an agent, by objectives in stages."""
 
     def set_sentences(self, sentences: tuple[str, ...]) -> None:
-        """Takes the sentences that `behaviour` counts through."""
-        raise NotImplementedError
+        """Sets the sentences that `behaviour` indexes, for encoders with `needs_sentences`.
+
+        Raises:
+            ValueError: there are no sentences, too many, or two equal ones; or a package to read them is missing.
+            NotImplementedError: the encoder does not learn from sentences.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not learn from sentences.")
 
     # ---- records ----
 
     def identity(self) -> str:
-        """Hash of all that the features depend on: two encoders with one identity give the same features."""
-        # The layers too: attention heads, strides or activations may change and the weights' shapes not.
+        """Hash of everything that the features depend on: encoders of equal identity give equal features."""
+        # Layers are part of it, since heads, strides or activations may differ where no weight does.
         digest = hashlib.sha256(f"{self} {self.feature_dim} {self.clip_frames}".encode())
         for name, value in sorted(self.state_dict().items()):
             digest.update(name.encode())
@@ -122,20 +146,20 @@ def check_training_mode(mode: str, allowed: tuple[str, ...]) -> None:
 
 
 def check_sequences(frames: Tensor, action: Tensor, reward: Tensor, action_dim: int) -> None:
-    """Raises ValueError unless these belong to B sequences: actions (B, K, action_dim) and rewards (B, K)."""
+    """Raises ValueError unless actions are (B, K, action_dim) and rewards (B, K), for frames of B sequences."""
     rows, steps = len(frames), action.shape[1] if action.ndim == 3 else 0
     if action.shape != (rows, steps, action_dim) or reward.shape != (rows, steps):
         raise ValueError(
-            f"This encoder learns from actions (B, K, {action_dim}) and rewards (B, K) beside frames, with B of {rows} "
-            f"here, and got {tuple(action.shape)} and {tuple(reward.shape)}."
+            f"This encoder learns from actions (B, K, {action_dim}) and rewards (B, K), with B = {rows} as in frames, "
+            f"and got {tuple(action.shape)} and {tuple(reward.shape)}."
         )
 
 
 def check_frames(frames: Tensor, count: int, height: int, width: int) -> None:
-    """Raises ValueError unless these are `count` frames a row, uint8 (B, count, 3, height, width)."""
+    """Raises ValueError unless frames are uint8 (B, count, 3, height, width)."""
     wanted = (count, 3, height, width)
     if frames.dtype != torch.uint8 or frames.ndim != 5 or frames.shape[1:] != wanted:
         raise ValueError(
             f"This encoder reads uint8 frames (B, {', '.join(map(str, wanted))}), and got {frames.dtype} "
-            f"{tuple(frames.shape)}: frames and image_size in its config have to be those of the clips."
+            f"{tuple(frames.shape)}: its config's frames and image_size have to be those of the clips."
         )

@@ -1,4 +1,4 @@
-"""How fast an encoder is trained, and which share of what the device can do that is."""
+"""Arithmetic, operations and speed of training, and the fastest that the device can compute."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device has units for bfloat16; without them it is hundreds of times slower than float32."""
+    """Whether the device computes bfloat16 in hardware; emulated, it is hundreds of times slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     info = Path("/proc/cpuinfo")
@@ -19,14 +19,14 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """What losses are computed in under autocast; None for float32 throughout.
+    """The type that losses are computed in under autocast; None for float32 throughout.
 
     Args:
-        precision: "float32", "bf16", or "auto" for bf16 on a GPU that has it.
-        device: where.
+        precision: "float32", "bf16", or "auto": bf16 on a GPU that has it, else float32.
+        device: where losses are computed.
 
     Raises:
-        ValueError: bf16 is asked for on a device that lacks it.
+        ValueError: precision is "bf16" and the device lacks it.
     """
     if precision == "bf16" and not has_bf16(device):
         raise ValueError(
@@ -46,7 +46,7 @@ def count_flops(work: Callable[[], object]) -> int:
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype = torch.float32, seconds: float = 0.5) -> float:
-    """Operations a second of the fastest of several large matrix products: what this device can do at best."""
+    """Operations per second of the fastest of several large matrix products, as the device's peak."""
     side = 8192 if device.type == "cuda" else 1024
     one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     calls = 4 if device.type == "cuda" else 1

@@ -20,6 +20,7 @@ class FrameEncoder(Encoder):
 
     def __init__(self, image_size: int):
         super().__init__()
+        self.image_size = image_size
         self.register_buffer("mean_frame", torch.full((3, image_size, image_size), 127.5))
         self.register_buffer("pixel_std", torch.tensor(64.0))
 

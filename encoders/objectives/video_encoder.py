@@ -127,8 +127,9 @@ class VideoEncoder(FrameEncoder):
             self.auxiliary = AuxiliaryLosses(auxiliary, config.embedding_dim, action_dim, vit.image_size)
         self.teacher = teacher_of(self.vit) if self.needs_teacher or auxiliary.contrast_coef else None
         head = self.head or self.readout
-        contrasts = bool(auxiliary.contrast_coef) and isinstance(head, EmbeddingReadout)
-        self.teacher_head = teacher_of(head) if contrasts else None
+        self.teacher_head: EmbeddingReadout | None = None
+        if auxiliary.contrast_coef and isinstance(head, EmbeddingReadout):
+            self.teacher_head = teacher_of(head)
 
     # ---- features ----
 

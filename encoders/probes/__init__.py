@@ -1,1 +1,1 @@
-"""Further probes of what an encoder knows, one suite a file; probes of the state are in encoders/probe.py."""
+"""Probes of what an encoder knows, one kind a file; those of the simulator's state are in regression.py."""

@@ -1,24 +1,24 @@
-"""Anomaly: is an encoder's predictor more surprised by what cannot happen? (IntPhys, Riochet et al. 2018)
+"""Anomaly: do impossible movies surprise an encoder's predictor more than possible ones? (IntPhys, Riochet et al. 2018)
 
-Surprise is the squared error of the dynamics probe's predictor, in the encoder's own features, as a multiple of what
-is expected there: some moments are harder to foresee than others, and where little moves any predictor errs little.
-A plain error would call what slows the world down, a limb that freezes, less surprising than the world as it is.
+Surprise is the squared error of the dynamics probe's predictor in the encoder's features, divided by the error that is
+expected at that moment. Some moments are harder to predict than others, and where little moves every predictor has
+small errors: by the plain error a limb that freezes would be less surprising than the undisturbed world.
 """
 
 import torch
 from torch import Tensor, nn
 
 from mindreel.encoders.probes.dynamics import unroll
-from mindreel.encoders.probes.regression import ProbeConfig, descend
+from mindreel.encoders.probes.regression import ProbeConfig, train_probe
 
 
 def movie_starts(episodes: int, steps: int, count: int) -> tuple[Tensor, Tensor]:
-    """Where movies begin: numbers of episodes and steps (M,), all different, the same for every encoder.
+    """Where movies begin: indices of episodes and steps, (M,) each, without repetition, the same for every encoder.
 
     Args:
-        episodes: how many there are; movies are spread evenly over them.
-        steps: those of each episode that are not too late; there may be none.
-        count: movies wanted, M where there are so many.
+        episodes: number of episodes, over which movies are spread evenly.
+        steps: number of steps in each episode at which a movie can begin; 0 or less for none.
+        count: movies wanted; M is smaller where there are fewer beginnings.
     """
     steps = max(0, steps)
     order = torch.rand(episodes, steps, generator=torch.Generator().manual_seed(0)).argsort(1)
@@ -28,9 +28,15 @@ def movie_starts(episodes: int, steps: int, count: int) -> tuple[Tensor, Tensor]
 
 
 class Expectation(nn.Module):
-    """Features z and an action to the squared error that the predictor usually makes from there.
+    """Features z and an action to the squared error that the predictor is expected to make there.
 
-    Never outside the range of errors seen, though: from features that are like no others it would be a guess.
+    It stays within the range of the errors seen in training, since it cannot extrapolate to unfamiliar features.
+
+    Args:
+        error: errors of the predictor, (N,), which set the range and the initial expectation.
+        dim: number of features, D.
+        action_dim: number of action dimensions, A.
+        hidden: width of the network.
     """
 
     bounds: Tensor
@@ -45,67 +51,67 @@ class Expectation(nn.Module):
         self.register_buffer("bounds", ends.clamp(min=1e-12).log())
 
     def forward(self, z: Tensor, action: Tensor) -> Tensor:
-        """(..., D), (..., A) -> (...)."""
+        """Features (..., D) and actions (..., A) to expected errors (...)."""
         return self.log_error(z, action).clamp(self.bounds[0], self.bounds[1]).exp()
 
     def log_error(self, z: Tensor, action: Tensor) -> Tensor:
-        """The same as a logarithm, without bounds."""
+        """Logarithm of the expected error, without bounds."""
         return self.net(torch.cat([z, action], -1)).squeeze(-1)
 
 
 def fit_expectation(config: ProbeConfig, predictor: nn.Module, z: Tensor, action: Tensor) -> Expectation:
-    """What errors to expect, learned from episodes of features z (E, T + 1, D) and actions (E, T, A).
+    """Trains an expectation on the predictor's errors in M episodes of features z (M, T + 1, D) and actions (M, T, A).
 
-    It maximises the likelihood of errors that are normal, with one variance in all directions.
+    It maximises the likelihood of normally distributed errors with one variance in all directions.
     """
     error = _error(predictor, z, action).flatten()
     seen, acted = z[:, :-1].flatten(0, 1), action.flatten(0, 1)
-    few = error[:: max(1, len(error) // 10**6)]  # torch's quantiles take no more than 2^24
+    few = error[:: max(1, len(error) // 10**6)]  # torch.quantile takes 2^24 at most
     expectation = Expectation(few, z.shape[-1], action.shape[-1], config.hidden).to(z.device)
 
     def loss(rows: Tensor) -> Tensor:
         log_error = expectation.log_error(seen[rows], acted[rows])
         return (error[rows] * (-log_error).exp() + log_error).mean()
 
-    descend(config, expectation, len(error), loss)
+    train_probe(config, expectation, len(error), loss)
     return expectation.eval()
 
 
 @torch.no_grad()
 def surprise(predictor: nn.Module, expectation: nn.Module, z: Tensor, action: Tensor) -> Tensor:
-    """The most surprising moment of movies with features z (M, T + 1, D) and actions (M, T, A): (M,)."""
+    """Largest surprise in each movie with features z (M, T + 1, D) and actions (M, T, A): (M,)."""
     return (_error(predictor, z, action) / expectation(z[:, :-1], action)).amax(1)
 
 
 @torch.no_grad()
 def surprise_across(predictor: nn.Module, expectation: nn.Module, z: Tensor, action: Tensor) -> Tensor:
-    """Surprise at the last of features z (M, T + 1, D) for who has seen the first and done the actions: (M,).
+    """Surprise at the last of features z (M, T + 1, D), predicted from the first and the actions (M, T, A): (M,).
 
-    What lies between is not looked at: the predictor has no memory, so it has to carry what it saw before a screen
-    came in its own predictions until the screen is gone. Both movies of a pair start from the same, so that the
-    expectation is theirs alike; it makes movies of different pairs comparable.
+    Features in between, which show a screen, are not used: the predictor is unrolled from before the screen until
+    after it. Both movies of a pair begin with equal features, and so have the same expectation; dividing by it makes
+    movies of different pairs comparable.
     """
-    carried = unroll(predictor, z[:, 0], action)[:, -1]
-    return (carried - z[:, -1]).pow(2).sum(-1) / expectation(z[:, 0], action[:, 0])
+    predicted = unroll(predictor, z[:, 0], action)[:, -1]
+    return (predicted - z[:, -1]).pow(2).sum(-1) / expectation(z[:, 0], action[:, 0])
 
 
 @torch.no_grad()
 def _error(predictor: nn.Module, z: Tensor, action: Tensor) -> Tensor:
-    """One step ahead, summed over features: (E, T)."""
+    """Squared errors one step ahead, summed over features: (M, T)."""
     return (predictor(z[:, :-1], action) - z[:, 1:]).pow(2).sum(-1)
 
 
 def pairwise_accuracy(possible: Tensor, impossible: Tensor) -> Tensor:
-    """Whether the impossible movie of each pair is the more surprising, a half for a tie: (M,), (M,) -> (M,)."""
+    """1 where the impossible movie of a pair is more surprising, 0.5 for a tie, else 0: (M,), (M,) -> (M,)."""
     return (impossible > possible).float() + 0.5 * (impossible == possible).float()
 
 
 def auroc(possible: Tensor, impossible: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Chance that an impossible movie is more surprising than any possible one, a half for a tie: ().
+    """Probability that an impossible movie is more surprising than a possible one, ties counting half: scalar.
 
     Args:
-        possible: surprise (M,).
-        impossible: surprise (M,), pair by pair with `possible`.
+        possible: surprise of the possible movies, (M,).
+        impossible: surprise of the impossible ones, (M,), in the same order of pairs.
         weight: how often each pair counts, (M,).
     """
     weight = torch.ones_like(possible) if weight is None else weight

@@ -1,4 +1,4 @@
-"""Intervals of scores whose rows come in episodes: rows of one episode are nearly copies of each other."""
+"""Confidence intervals of scores whose rows come in episodes, and are nearly equal within one."""
 
 from collections.abc import Callable
 
@@ -6,20 +6,20 @@ import torch
 from torch import Tensor
 
 Score = Callable[[Tensor], Tensor]
-"""Weights of rows (N,), how often each counts, to scores (K,)."""
+"""Maps weights of rows (N,), how often each counts, to scores (K,)."""
 
 
 def bootstrap(score: Score, episode: Tensor, resamples: int, seed: int = 0) -> Tensor:
-    """Scores with 95% percentile intervals (Efron 1979), whole episodes drawn anew with replacement.
+    """Scores with 95% percentile intervals (Efron 1979), by resampling whole episodes with replacement.
 
     Args:
-        score: scores of weighted rows; a score that is not defined for some weights is NaN there.
-        episode: which episode each row is of, int (N,).
-        resamples: times that episodes are drawn.
-        seed: of the draws.
+        score: scores of weighted rows; NaN where a score is undefined for the weights.
+        episode: the episode of each row, int (N,).
+        resamples: number of resamples, R.
+        seed: seed of the resampling.
 
     Returns:
-        score, low and high, (3, K). The interval has no width where all rows are of one episode.
+        score, low and high, (3, K). If all rows are of one episode the interval has no width.
     """
     names, index = episode.unique(return_inverse=True)
     generator = torch.Generator().manual_seed(seed)
@@ -31,6 +31,6 @@ def bootstrap(score: Score, episode: Tensor, resamples: int, seed: int = 0) -> T
 
 
 def weighted_mean(values: Tensor) -> Score:
-    """The score that is the mean of its rows, NaN if none counts: values (N, K) or (N,)."""
+    """A score that is the weighted mean of values (N, K) or (N,); NaN if all weights are 0."""
     values = values.float().reshape(len(values), -1)
     return lambda weight: weight @ values / weight.sum()

@@ -1,24 +1,24 @@
-"""Dynamics: how well a small action-conditioned predictor carries an encoder's features on."""
+"""Dynamics: how well a small action-conditioned predictor predicts an encoder's features."""
 
 import torch
 from torch import Tensor, nn
 
-from mindreel.encoders.probes.regression import ProbeConfig, descend
+from mindreel.encoders.probes.regression import ProbeConfig, train_probe
 
 HORIZONS = (1, 5, 15)
 """Steps ahead at which the error is measured."""
-_COMPONENTS = 128  # principal components of wider features that are predicted
-_UNROLLED = 5  # steps of the predictor's training loss
+_COMPONENTS = 128  # principal components that wider features are reduced to
+_UNROLLED = 5  # steps over which the predictor is unrolled in training
 
 
 class Components(nn.Module):
     """The first principal components of features, scaled together to unit mean variance.
 
-    Not each on its own: what hardly varies would weigh as much as what does.
+    One scale for all keeps their proportions: components that hardly vary weigh little in the errors.
 
     Args:
         features: rows (N, D).
-        count: components kept, at most.
+        count: number of components at most.
     """
 
     mean: Tensor
@@ -34,12 +34,20 @@ class Components(nn.Module):
         self.register_buffer("axes", axes / scale)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(..., D) -> (..., components)."""
+        """Features (..., D) to components (..., C)."""
         return (features.float() - self.mean) @ self.axes
 
 
 class DynamicsPredictor(nn.Module):
-    """Features z and an action to the features one decision later, as z plus a two-layer network's change."""
+    """Features z and an action to the features one step later: z plus a change predicted by an MLP.
+
+    Untrained, it predicts no change.
+
+    Args:
+        dim: number of features, D.
+        action_dim: number of action dimensions, A.
+        hidden: width of the MLP.
+    """
 
     def __init__(self, dim: int, action_dim: int, hidden: int):
         super().__init__()
@@ -52,24 +60,24 @@ class DynamicsPredictor(nn.Module):
             nn.Linear(hidden, dim),
         )
         for parameter in self.net[-1].parameters():
-            nn.init.zeros_(parameter)  # an untrained predictor predicts no change
+            nn.init.zeros_(parameter)
 
     def forward(self, z: Tensor, action: Tensor) -> Tensor:
-        """(..., D), (..., A) -> (..., D)."""
+        """Features (..., D) and actions (..., A) to features (..., D)."""
         return z + self.net(torch.cat([z, action], -1))
 
 
 def unroll(predictor: nn.Module, z: Tensor, action: Tensor) -> Tensor:
-    """Carries z (B, D) on by actions (B, T, A): (B, T, D)."""
-    carried = []
+    """Predicted features (B, T, D) from features z (B, D) and actions (B, T, A)."""
+    predicted = []
     for t in range(action.shape[1]):
         z = predictor(z, action[:, t])
-        carried.append(z)
-    return torch.stack(carried, 1)
+        predicted.append(z)
+    return torch.stack(predicted, 1)
 
 
 def fit_predictor(config: ProbeConfig, z: Tensor, action: Tensor) -> DynamicsPredictor:
-    """A predictor trained on episodes of features z (E, T + 1, D) and actions (E, T, A), unrolled a few steps."""
+    """Trains a predictor on features z (M, T + 1, D) and actions (M, T, A) of M episodes, unrolled a few steps."""
     episodes, steps = action.shape[:2]
     length = min(_UNROLLED, steps)
     predictor = DynamicsPredictor(z.shape[-1], action.shape[-1], 2 * config.hidden).to(z.device)
@@ -79,19 +87,19 @@ def fit_predictor(config: ProbeConfig, z: Tensor, action: Tensor) -> DynamicsPre
     def loss(rows: Tensor) -> Tensor:
         episode, when = (rows // starts)[:, None], (rows % starts)[:, None] + offsets  # (B, 1), (B, length + 1)
         seen = z[episode, when]
-        carried = unroll(predictor, seen[:, 0], action[episode, when[:, :-1]])
-        return (carried - seen[:, 1:]).pow(2).mean()
+        predicted = unroll(predictor, seen[:, 0], action[episode, when[:, :-1]])
+        return (predicted - seen[:, 1:]).pow(2).mean()
 
-    descend(config, predictor, episodes * starts, loss)
+    train_probe(config, predictor, episodes * starts, loss)
     return predictor.eval()
 
 
 @torch.no_grad()
 def prediction_errors(predictor: nn.Module, z: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Squared errors at `HORIZONS`, from every start of episodes z (E, T + 1, D), actions (E, T, A).
+    """Squared errors at `HORIZONS`, from every step of episodes z (M, T + 1, D) with actions (M, T, A).
 
     Returns:
-        errors of the predictor and of predicting no change, summed over features, (N, H) each, and the
+        errors of the predictor and of predicting no change, summed over features, (N, number of horizons) each, and the
         episode of each row, (N,). Horizons longer than the episodes are left out.
     """
     horizons = [h for h in HORIZONS if h <= action.shape[1]]
@@ -100,7 +108,7 @@ def prediction_errors(predictor: nn.Module, z: Tensor, action: Tensor) -> tuple[
     errors, still = [], []
     for seen, acted in zip(z, action, strict=True):
         truth = seen[when]
-        carried = unroll(predictor, truth[:, 0], acted[when[:, :-1]])
-        errors.append(torch.stack([(carried[:, h - 1] - truth[:, h]).pow(2).sum(-1) for h in horizons], 1))
+        predicted = unroll(predictor, truth[:, 0], acted[when[:, :-1]])
+        errors.append(torch.stack([(predicted[:, h - 1] - truth[:, h]).pow(2).sum(-1) for h in horizons], 1))
         still.append(torch.stack([(truth[:, 0] - truth[:, h]).pow(2).sum(-1) for h in horizons], 1))
     return torch.cat(errors), torch.cat(still), torch.arange(len(z), device=z.device).repeat_interleave(len(starts))

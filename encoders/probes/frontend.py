@@ -1,28 +1,29 @@
-"""A front end for language: tokens with their positions, and a small captioner as proof that they can be read."""
+"""Tokens for language models: their export with positions, and a small captioner that shows they can be read."""
 
 import json
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mindreel.encoders.probes.attentive import AttentivePool
-from mindreel.encoders.probes.regression import ProbeConfig, descend, evenly_spaced
+from mindreel.encoders.probes.regression import ProbeConfig, evenly_spaced, train_probe
 
 
 def token_positions(grid: tuple[int, int, int]) -> Tensor:
-    """Middles of a (time, height, width) grid's cells as shares of the clip, in the order of tokens: (N, 3)."""
+    """Centres of the tokens of a (time, height, width) grid, each coordinate from 0 to 1: (N, 3)."""
     axes = [(torch.arange(size) + 0.5) / size for size in grid]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 2)
+    return rearrange(list(torch.meshgrid(*axes, indexing="ij")), "three t h w -> (t h w) three")
 
 
 def export_tokens(path: Path, tokens: Tensor, grid: tuple[int, int, int], about: dict) -> None:
-    """Writes what a language model needs: `path`.safetensors and, to read it by, `path`.json.
+    """Writes `path`.safetensors for a language model, and its description as `path`.json.
 
-    The first holds `tokens` (B, N, D) as they come, and `positions` (N, 3) float32, each token's middle in time
-    (0 oldest, 1 newest), height (0 top) and width (0 left); the second the sizes, and `about`.
+    The first file holds `tokens` (B, N, D) in their own type, and `positions` (N, 3) float32: each token's centre in
+    time (0 oldest, 1 newest), height (0 top) and width (0 left). The second holds the sizes and the entries of `about`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {"tokens": tokens.cpu().contiguous(), "positions": token_positions(grid)}
@@ -33,56 +34,56 @@ def export_tokens(path: Path, tokens: Tensor, grid: tuple[int, int, int], about:
 
 
 class Captioner(nn.Module):
-    """Tokens of a clip to a sentence, word by word: a GRU that sees what a learned query attended to.
+    """Tokens of a clip to a sentence, word by word: a GRU that starts from the attentively pooled tokens.
 
     Args:
-        sentences: what it may learn to say; their words are its vocabulary.
-        tokens: some tokens to be read, (M, N, D).
+        sentences: the sentences to learn; their words are the vocabulary.
+        tokens: examples of the tokens, (M, N, D).
         hidden: width of the GRU.
     """
 
-    said: Tensor
+    targets: Tensor
 
     def __init__(self, sentences: tuple[str, ...], tokens: Tensor, hidden: int):
         super().__init__()
-        self.words = ["", *sorted({word for sentence in sentences for word in sentence.split()})]  # "" ends
+        self.words = ["", *sorted({word for sentence in sentences for word in sentence.split()})]  # "" ends a sentence
         self.start = nn.Sequential(AttentivePool(tokens, hidden), nn.Linear(hidden, hidden), nn.Tanh())
         self.embed = nn.Embedding(len(self.words), hidden)
-        self.cell = nn.GRUCell(hidden, hidden)
+        self.gru = nn.GRUCell(hidden, hidden)
         self.out = nn.Linear(hidden, len(self.words))
         length = 1 + max(len(sentence.split()) for sentence in sentences)
-        said = torch.zeros(len(sentences), length, dtype=torch.long)
-        for row, sentence in zip(said, sentences, strict=True):
+        targets = torch.zeros(len(sentences), length, dtype=torch.long)
+        for row, sentence in zip(targets, sentences, strict=True):
             row[: len(sentence.split())] = torch.tensor([self.words.index(word) for word in sentence.split()])
-        self.register_buffer("said", said)  # (L, length), ended and filled up by ""
+        self.register_buffer("targets", targets)  # indices of words (L, length), padded by ""
 
     def loss(self, tokens: Tensor, sentence: Tensor) -> Tensor:
         """Cross-entropy of each next word given the words before it: (B, N, D), int64 (B,) -> ()."""
-        h, target = self.start(tokens), self.said[sentence]  # (B, hidden), (B, length)
+        h, target = self.start(tokens), self.targets[sentence]  # (B, hidden), (B, length)
         losses, word = [], torch.zeros_like(target[:, 0])
         for t in range(target.shape[1]):
-            h = self.cell(self.embed(word), h)
+            h = self.gru(self.embed(word), h)
             losses.append(F.cross_entropy(self.out(h), target[:, t], reduction="none"))
             word = target[:, t]
-        # Words after a sentence's end say nothing: only the first "" counts.
+        # Of the padding only the first "" counts, which ends the sentence.
         counts = torch.cat([torch.ones_like(target[:, :1]), target[:, :-1]], 1) > 0
         return (torch.stack(losses, 1) * counts).sum() / counts.sum()
 
     @torch.no_grad()
-    def say(self, tokens: Tensor) -> list[str]:
-        """The likeliest word after each word, until the end: tokens (B, N, D) to B sentences."""
+    def generate(self, tokens: Tensor) -> list[str]:
+        """Tokens (B, N, D) to B sentences, by the most likely next word until the end."""
         h = self.start(tokens)
-        word, spoken = torch.zeros(len(tokens), dtype=torch.long, device=tokens.device), []
-        for _ in range(self.said.shape[1]):
-            h = self.cell(self.embed(word), h)
+        word, words = torch.zeros(len(tokens), dtype=torch.long, device=tokens.device), []
+        for _ in range(self.targets.shape[1]):
+            h = self.gru(self.embed(word), h)
             word = self.out(h).argmax(-1)
-            spoken.append(word)
-        rows = torch.stack(spoken, 1).tolist()
+            words.append(word)
+        rows = torch.stack(words, 1).tolist()
         return [" ".join(self.words[word] for word in row[: (row + [0]).index(0)]) for row in rows]
 
 
 def fit_captioner(config: ProbeConfig, tokens: Tensor, sentence: Tensor, sentences: tuple[str, ...]) -> Captioner:
-    """A captioner trained on clips' tokens (B, N, D) and the index of the sentence for each, int64 (B,)."""
+    """Trains a captioner on clips' tokens (B, N, D) and the index of each clip's sentence, int64 (B,)."""
     captioner = Captioner(sentences, evenly_spaced(tokens, 1000), config.hidden).to(tokens.device)
-    descend(config, captioner, len(tokens), lambda rows: captioner.loss(tokens[rows], sentence[rows]))
+    train_probe(config, captioner, len(tokens), lambda rows: captioner.loss(tokens[rows], sentence[rows]))
     return captioner.eval()

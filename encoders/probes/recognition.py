@@ -10,7 +10,7 @@ from mindreel.encoders.probes.regression import standardise
 def logistic_predictions(
     features: Tensor, label: Tensor, classes: int, test_features: Tensor, penalty: float = 1e-2
 ) -> Tensor:
-    """Logits of multinomial logistic regression, fitted on features (N, D) and labels int64 (N,): (M, classes)."""
+    """Logits (M, classes) for test features (M, D) by logistic regression on features (N, D), labels int64 (N,)."""
     x, test_x = standardise(features, test_features)
     weight = torch.zeros(x.shape[1], classes, device=x.device, requires_grad=True)
     bias = torch.zeros(classes, device=x.device, requires_grad=True)
@@ -28,10 +28,10 @@ def logistic_predictions(
 
 
 def correct(logits: Tensor, label: Tensor) -> Tensor:
-    """Whether the likeliest class is the right one: logits (N, classes), labels (N,) -> float (N,)."""
+    """1 where the most likely class is the right one, else 0: logits (N, classes), labels (N,) -> float (N,)."""
     return (logits.argmax(-1) == label).float()
 
 
 def majority(label: Tensor, test_label: Tensor) -> Tensor:
-    """Whether the commonest class of `label` (N,) is right, the level of chance: float (M,)."""
+    """Chance level: 1 where `test_label` (M,) is the most common class of `label` (N,), else 0: float (M,)."""
     return (test_label == label.mode().values).float()

@@ -1,7 +1,7 @@
-"""Retrieval: clips by a clip that shows the same behaviour, and clips by the sentence that describes them.
+"""Retrieval of clips, by another clip of the same behaviour or by the sentence that describes them.
 
-Recall at k is the share of queries with at least one right clip among the k nearest by cosine. A right one of
-many is likely there by luck, so the recall of a random order stands beside it.
+Recall at k is the fraction of queries with at least one matching clip among the k nearest by cosine. Where many clips
+match, chance alone finds some, so every recall comes with that of a random order.
 """
 
 import torch
@@ -11,21 +11,20 @@ from torch.nn import functional as F
 from mindreel.encoders.probes.regression import ProbeConfig, linear_predictions, standardise
 
 RANKS = (1, 5, 10)
-"""Nearest clips k that are looked at."""
+"""Numbers k of nearest clips."""
 
 
 def clip_to_clip(features: Tensor, test_features: Tensor, label: Tensor, episode: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether each clip finds one with its label in other episodes.
+    """Whether each clip retrieves one with its label from other episodes.
 
     Args:
-        features: of training clips (N, D), which set each feature's mean and spread.
-        test_features: of the clips that are both queries and gallery (M, D).
-        label: int64 (M,).
-        episode: (M,); a query's own episode is left out of its gallery.
+        features: features of training clips, (N, D), which set each feature's mean and spread.
+        test_features: features of the clips that are both queries and gallery, (M, D).
+        label: labels of these, int64 (M,).
+        episode: their episodes, (M,); a query's own episode is excluded from its gallery.
 
     Returns:
-        hits at `RANKS`, and the chance of a hit in a random order, (M, 3) each; NaN for a query without a
-        right clip.
+        hits at `RANKS`, and the probability of a hit in a random order, (M, 3) each; NaN for a query without a match.
     """
     x = F.normalize(standardise(features, test_features)[1], dim=-1)
     shown = episode[:, None] != episode[None]  # (M, M): queries, gallery
@@ -33,20 +32,20 @@ def clip_to_clip(features: Tensor, test_features: Tensor, label: Tensor, episode
 
 
 def recall(similarity: Tensor, right: Tensor, shown: Tensor) -> tuple[Tensor, Tensor]:
-    """Hits at `RANKS` and their chance in a random order: (Q, G) each -> (Q, 3), (Q, 3).
+    """Hits at `RANKS` and their probability in a random order: (queries, gallery) each -> (queries, 3), (queries, 3).
 
     Args:
-        similarity: of queries and gallery.
-        right: bool, what each query should find.
-        shown: bool, which part of the gallery each query sees.
+        similarity: similarity of queries and gallery.
+        right: bool, which clips match.
+        shown: bool, which clips of the gallery a query searches.
     """
     order = similarity.masked_fill(~shown, -torch.inf).argsort(1, descending=True)
-    found = (right & shown).gather(1, order)  # (Q, G), nearest first
+    found = (right & shown).gather(1, order)  # (queries, gallery), nearest first
     size, wanted = shown.sum(1).double(), (right & shown).sum(1).double()
     hits, chances = [], []
     for k in RANKS:
         hits.append(found[:, :k].any(1).float())
-        # Hypergeometric: none of k draws without replacement is a right one.
+        # Hypergeometric: none of k draws without replacement matches.
         drawn = torch.arange(k, device=size.device)
         missed = ((size - wanted)[:, None] - drawn).clamp(min=0) / (size[:, None] - drawn).clamp(min=1)
         chances.append(1 - missed.prod(1).float())
@@ -60,23 +59,24 @@ def sentence_similarity(
     """Cosines of sentences with clips, through a linear map fitted from features to sentence vectors: (L, M).
 
     Args:
-        features: of training clips, (N, D).
+        config: of the linear map.
+        features: features of training clips, (N, D).
         sentence: index of the sentence that describes each, int64 (N,).
-        test_features: (M, D).
+        test_features: features of the clips to be retrieved, (M, D).
         sentences: sentence vectors, (L, E).
     """
-    said = linear_predictions(config, features, sentences[sentence], test_features)  # (M, E)
-    centre = sentences[sentence].mean(0)  # what all sentences share says nothing of a clip
-    return F.normalize(sentences - centre, dim=-1) @ F.normalize(said - centre, dim=-1).T
+    predicted = linear_predictions(config, features, sentences[sentence], test_features)  # (M, E)
+    centre = sentences[sentence].mean(0)  # removes what all sentences have in common
+    return F.normalize(sentences - centre, dim=-1) @ F.normalize(predicted - centre, dim=-1).T
 
 
 def text_to_clip(similarity: Tensor, label: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Recall of each sentence's clips among those that count, and its chance: (3,) each, means over sentences.
+    """Recall by sentences, and that of a random order: means over sentences, (3,) each.
 
     Args:
-        similarity: of sentences and clips, (L, M).
+        similarity: similarity of sentences and clips, (L, M).
         label: index of the sentence that describes each clip, (M,).
-        weight: (M,); a clip with weight 0 is not in the gallery.
+        weight: weights of the clips, (M,); those with weight 0 are not in the gallery.
     """
     right = torch.arange(len(similarity), device=label.device)[:, None] == label[None]
     hits, chances = recall(similarity, right, (weight > 0).expand(len(similarity), -1))

@@ -8,18 +8,29 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mindreel.encoders import CNNConfig, PixelsConfig, UntrainedConfig, StateConfig, VJEPAConfig, make_encoder
+from mindreel.encoders import (
+    ALIASES,
+    ENCODERS,
+    CNNConfig,
+    Encoder,
+    PixelsConfig,
+    StateConfig,
+    UntrainedConfig,
+    VJEPAConfig,
+    has_objective,
+    make_encoder,
+)
 from mindreel.encoders.backbone.masks import MaskConfig, distance_to_hidden, sample_masks, sample_tubes, show_only
 from mindreel.encoders.backbone.readout import EmbeddingReadout, make_readout
 from mindreel.encoders.backbone.vit import VideoTransformer, ViTConfig, gather_tokens, sincos_positions
 from mindreel.encoders.probes.regression import (
     ProbeConfig,
     effective_rank,
-    validation_split,
+    evenly_spaced,
     linear_probe,
     mlp_predictions,
     r2,
-    evenly_spaced,
+    split_rows,
 )
 
 VIT = ViTConfig(image_size=32, frames=4, tubelet=2, patch=8, dim=24, depth=1, heads=2)
@@ -246,7 +257,7 @@ def test_a_target_that_rarely_varies_does_not_spoil_the_others():
     """It is zero in all rows held back, where any guess would be infinitely wrong by R2."""
     x, test_x, weight = torch.randn(2000, 50), torch.randn(500, 50), torch.randn(50, 1)
     rare = torch.zeros(2000, 1)
-    rare[validation_split(2000)[0][20:40]] = 1.0
+    rare[split_rows(2000)[0][20:40]] = 1.0
     y = torch.cat([x @ weight, rare], 1)
     test_y = torch.cat([test_x @ weight, (torch.arange(500) == 7).float()[:, None]], 1)
     assert linear_probe(ProbeConfig(), x, y, test_x, test_y)[0] > 0.99
@@ -321,6 +332,42 @@ def test_encoders_are_made_from_their_configs():
         make_encoder(CNNConfig(image_size=16), 1, 5)
     with pytest.raises(ValueError, match="ViTConfig"):
         make_encoder(VIT, 1, 5)
+
+
+FIELDS = {"cnn": {"image_size": 48, "frames": 2}, "pixels": {"image_size": 32, "components": 6}, "state": {}}
+
+
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name != "pretrained"])  # which needs a checkpoint
+def test_every_encoder_keeps_to_what_its_base_class_promises(name):
+    config = ENCODERS[name][0](**FIELDS.get(name, SMALL))
+    encoder = make_encoder(config, 2, 5).eval()
+    shape = (3, encoder.clip_frames, 3, encoder.image_size, encoder.image_size)
+    observation = torch.randint(256, shape, dtype=torch.uint8) if encoder.clip_frames else torch.randn(3, 5)
+    with torch.no_grad():
+        features, tokens = encoder(observation), encoder.tokens(observation)
+        monitored = encoder.monitored_features(observation)
+    assert features.shape == (3, encoder.feature_dim) and features.dtype == torch.float32
+    assert tokens.shape[:2] == (3, math.prod(encoder.token_grid))
+    assert monitored.shape[0] == 3 and monitored.ndim == 2
+    assert 0 <= encoder.padding_times < encoder.token_grid[0]
+    assert encoder.training_mode in ("frozen", "refresh", "finetune", "cotrain")
+    assert (
+        has_objective(config)
+        == encoder.has_objective
+        == (type(encoder).losses is not Encoder.losses and name != "untrained")
+    )
+    assert encoder.needs_sentences == name.startswith("internvideo")
+    if not encoder.has_objective and name != "untrained":
+        with pytest.raises(NotImplementedError, match="has no pretraining objective"):
+            encoder.losses(observation, torch.zeros(3, 1, 2), torch.zeros(3, 1))
+    if not encoder.needs_sentences:
+        with pytest.raises(NotImplementedError, match="does not learn from sentences"):
+            encoder.set_sentences(("a cat",))
+
+
+def test_former_names_lead_to_encoders():
+    assert ALIASES["random"] == "untrained"
+    assert not set(ALIASES) & set(ENCODERS) and set(ALIASES.values()) <= set(ENCODERS)
 
 
 # ---- readouts ----

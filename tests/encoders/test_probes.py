@@ -26,7 +26,7 @@ from mindreel.envs import EnvConfig, RenderConfig
 from mindreel.envs.checks.violations import VIOLATIONS
 from mindreel.probing.probe_data import ProbeData
 from mindreel.probing.suites import anomaly_suite
-from mindreel.rollouts import dataset as corpus
+from mindreel.rollouts import generate
 from mindreel.rollouts.dataset import RolloutConfig
 from mindreel.run_config import RunConfig
 
@@ -183,15 +183,15 @@ def test_sentences_find_their_clips_through_a_linear_map() -> None:
 # ---- dynamics ----
 
 
-class Share(torch.nn.Module):
-    """Moves a share of the way where the truth is z + action."""
+class Fraction(torch.nn.Module):
+    """Predicts z + fraction * action; the truth is z + action."""
 
-    def __init__(self, share: float):
+    def __init__(self, fraction: float):
         super().__init__()
-        self.share = share
+        self.fraction = fraction
 
     def forward(self, z: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
-        return z + self.share * action
+        return z + self.fraction * action
 
 
 def walks(episodes: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -201,13 +201,13 @@ def walks(episodes: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_errors_of_a_known_predictor() -> None:
     z, action = walks(3, 20)
-    error, still, episode = prediction_errors(Share(0.5), z, action)
+    error, still, episode = prediction_errors(Fraction(0.5), z, action)
     torch.testing.assert_close(error, still / 4)  # half as far off at every horizon, from every start
     assert error.shape == (3 * 6, 3)
     assert episode.tolist() == [e for e in range(3) for _ in range(6)]
     expected = (z[1, 4 + 5] - z[1, 4]).pow(2).sum()
     torch.testing.assert_close(still[6 + 4, 1], expected)
-    assert prediction_errors(Share(0.5), z[:, :8], action[:, :7])[0].shape == (3 * 3, 2)  # 15 steps are not there
+    assert prediction_errors(Fraction(0.5), z[:, :8], action[:, :7])[0].shape == (3 * 3, 2)  # 15 steps are not there
 
 
 def test_a_predictor_learns_a_linear_system() -> None:
@@ -258,22 +258,22 @@ def test_a_planted_jump_surprises_and_nothing_else_does() -> None:
     (z, action), (others, moved) = movies(), movies()
     jumped = z.clone()
     jumped[:, 6:] += 3.0
-    calm, startled = surprise(Share(1.0), Always(), z, action), surprise(Share(1.0), Always(), jumped, action)
+    calm, startled = surprise(Fraction(1.0), Always(), z, action), surprise(Fraction(1.0), Always(), jumped, action)
     torch.testing.assert_close(calm, (z[:, 1:] - z[:, :-1] - action).pow(2).sum(-1).amax(1) / 2)
     assert auroc(calm, startled) > 0.99
     assert pairwise_accuracy(calm, startled).mean() > 0.99
-    assert auroc(calm, surprise(Share(1.0), Always(), others, moved)).item() == pytest.approx(0.5, abs=0.1)
+    assert auroc(calm, surprise(Fraction(1.0), Always(), others, moved)).item() == pytest.approx(0.5, abs=0.1)
 
 
 def test_what_lies_behind_a_screen_is_carried_along_and_not_looked_at() -> None:
     z, action = walks(200, 8)
-    calm = surprise_across(Share(1.0), Always(), z, action)
+    calm = surprise_across(Fraction(1.0), Always(), z, action)
     assert calm.max() < 1e-8  # a perfect predictor
     screened = z.clone()
     screened[:, 1:-1] = 7.0
-    torch.testing.assert_close(surprise_across(Share(1.0), Always(), screened, action), calm)
+    torch.testing.assert_close(surprise_across(Fraction(1.0), Always(), screened, action), calm)
     screened[:, -1] += 3.0
-    torch.testing.assert_close(surprise_across(Share(1.0), Always(), screened, action), torch.full((200,), 9.0))
+    torch.testing.assert_close(surprise_across(Fraction(1.0), Always(), screened, action), torch.full((200,), 9.0))
 
 
 def test_errors_are_surprising_where_small_ones_are_expected() -> None:
@@ -282,7 +282,7 @@ def test_errors_are_surprising_where_small_ones_are_expected() -> None:
     std = torch.where(wild, 2.0, 0.1)
     z = torch.cat([wild.float().expand(-1, 21)[..., None], std[..., None] * torch.randn(300, 21, 4)], -1)
     action = torch.zeros(300, 20, 1)
-    expectation = fit_expectation(CONFIG, Share(0.0), z, action)
+    expectation = fit_expectation(CONFIG, Fraction(0.0), z, action)
     with torch.no_grad():
         expected = expectation(z[:, :-1], action)
     # Both features of a difference are drawn, one of them is seen: 4 (std^2 + what was seen^2) / 4 each
@@ -292,9 +292,9 @@ def test_errors_are_surprising_where_small_ones_are_expected() -> None:
     unlike = 1e4 * torch.randn(100, 5)  # nothing that was seen
     assert (expectation(unlike, torch.zeros(100, 1)) < largest).all()
 
-    calm, jumped = surprise(Share(0.0), expectation, z, action), z.clone()
+    calm, jumped = surprise(Fraction(0.0), expectation, z, action), z.clone()
     jumped[~wild.squeeze(1), 10:, 1:] += 1.0  # less than the wild ones' noise, ten times the calm ones'
-    startled = surprise(Share(0.0), expectation, jumped, action)
+    startled = surprise(Fraction(0.0), expectation, jumped, action)
     assert startled[~wild.squeeze(1)].median() > 3 * calm[wild.squeeze(1)].median()
 
 
@@ -322,7 +322,7 @@ def test_every_violation_says_how_many_pairs_there_are(tmp_path) -> None:
     render = RenderConfig(height=32, width=32)
     rollouts = RolloutConfig(policies=("random",), episodes=4, decisions=26)
     config = RunConfig(task="reacher-easy", env=EnvConfig(render=render, frame_skip=3))
-    train, test = corpus.collect(config, rollouts, {}, lambda: None).split(0.5)
+    train, test = generate.collect(config, rollouts, {}, lambda: None).split(0.5)
     data = ProbeData(
         encoder=Averages(),
         task="reacher-easy",
@@ -369,8 +369,8 @@ def test_the_captioner_says_what_was_planted() -> None:
     tokens = torch.randn(600, 4, 6)
     tokens[torch.arange(600), torch.randint(4, (600,)), 0] += 6 * (index - 1)
     captioner = fit_captioner(CONFIG, tokens[:500], index[:500], sentences)
-    said = captioner.say(tokens[500:])
+    said = captioner.generate(tokens[500:])
     right = [sentence == sentences[i] for sentence, i in zip(said, index[500:].tolist(), strict=True)]
     assert sum(right) > 90
-    untrained = Captioner(sentences, tokens, 32).say(tokens[500:])
+    untrained = Captioner(sentences, tokens, 32).generate(tokens[500:])
     assert sum(sentence == sentences[i] for sentence, i in zip(untrained, index[500:].tolist(), strict=True)) < 60

@@ -21,7 +21,7 @@ def frontend(data: ProbeData) -> list[dict]:
         return []
     label, truth = (part.of(part.rollouts.behaviour) for part in (train, test))
     captioner = fit_captioner(data.config, train.tokens, label, sentences)
-    written = [sentence for part in test.tokens.split(512) for sentence in captioner.say(part)]
+    written = [sentence for part in test.tokens.split(512) for sentence in captioner.generate(part)]
     right = [sentence == sentences[index] for sentence, index in zip(written, truth.tolist(), strict=True)]
     scores = {"captioner": torch.tensor(right, device=data.device).float(), "chance": majority(label, truth)}
     few = slice(0, None, max(1, len(test.episode) // _EXPORTED))
