@@ -79,3 +79,17 @@ def fitting(path: Path) -> Iterator[None]:
             f"{path} was saved by a run with another config: {reason.rstrip('.')}. Use the config.yaml that "
             "was saved with it."
         ) from error
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor | None]:
+    """The state of the random numbers that a run on this device draws."""
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return {"torch": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_random_state(state: dict[str, torch.Tensor | None], device: torch.device) -> None:
+    """The inverse of `random_state`; the device may be another one."""
+    assert state["torch"] is not None
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"].cpu(), device)

@@ -1,5 +1,6 @@
 """The base of both agents: training the latent model, its rewards and its values on replayed sequences."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from mindreel.world_model.latent_model import LatentModel
 
+_LEAST_LATENT_STD = 0.01  # 0.05 to 0.16 in runs that learn, 0.0003 to 0.005 in those that collapsed
 Number = TypeVar("Number", float, Tensor)
 
 
@@ -235,6 +237,29 @@ class Learner:
         self.model_optimizer.load_state_dict(state["model_optimizer"])
         self.policy_optimizer.load_state_dict(state["policy_optimizer"])
         self.value_scale.copy_(state["value_scale"])
+
+
+class CollapseWarning:
+    """Warns once if latents do not tell observations apart.
+
+    Args:
+        remedy: the field of the config that helps, when it is lowered.
+    """
+
+    def __init__(self, remedy: str):
+        self.remedy, self.given = remedy, False
+
+    def check(self, std: float, updates: int) -> None:
+        """Takes the standard deviation of latents over a batch, after so many updates."""
+        if std >= _LEAST_LATENT_STD or self.given:
+            return
+        self.given = True
+        warnings.warn(
+            f"After {updates:,} updates the latents are nearly the same whatever the agent sees: their standard "
+            f"deviation over a batch is {std:.4f}, where 0.05 to 0.16 is usual. Either little happens in these worlds, "
+            f"or the latents have collapsed, against which a lower {self.remedy} helps.",
+            stacklevel=2,
+        )
 
 
 @contextmanager

@@ -1,25 +1,21 @@
 """The training loop: collect, pretrain the encoder, then learn and act in turn, and refresh the encoder."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from mindreel.agents.checkpoint import fitting, load_checkpoint, save_checkpoint
+from mindreel.agents.checkpoint import fitting, load_checkpoint, random_state, save_checkpoint, set_random_state
 from mindreel.agents.collector import Collector
 from mindreel.agents.encoder_phases import EncoderPhases
 from mindreel.agents.interrupts import Autosave
-from mindreel.agents.learner import Learner
+from mindreel.agents.learner import CollapseWarning, Learner
 from mindreel.agents.protocols import Log, NoProgress, ObjectivePretrainer, Policy, Progress
 from mindreel.agents.replay import Replay
 from mindreel.agents.replay_clips import ReplayClips, encode_batch
-
-_LEAST_LATENT_STD = 0.01  # over a batch; 0.05 to 0.16 in runs that learn, 0.0003 to 0.005 in those that collapsed
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,8 @@ class Trainer:
         self.recent_returns: list[float] = []
         self.encoder_id = self.encoder.identity()
         self._running: tuple[str, float] | None = None
-        self._named_collapse = False
+        rate = "trained_encoder_lr_scale" if self.encoder.trained_by_agent else "encoder_lr_scale"
+        self._collapse = CollapseWarning(f"agent.{rate}")
         self.autosave = Autosave(lambda: save_checkpoint(self.path, self.state_dict()), config.checkpoint_seconds)
 
     # ---- stages ----
@@ -264,23 +261,10 @@ class Trainer:
         if self.recent_returns:
             row["episode_return"] = sum(self.recent_returns) / len(self.recent_returns)
             self.recent_returns = []
-        self._warn_of_collapse(row["latent_std"])
+        self._collapse.check(row["latent_std"], self.updates)
         row["repaired_worlds"] = self.collector.env.counters["repaired_worlds"]
         self._log("train", row)
         self.progress.show(loss=self.agent.model_loss(row))
-
-    def _warn_of_collapse(self, std: float) -> None:
-        """Warns once if the agent's latents do not tell observations apart."""
-        if std >= _LEAST_LATENT_STD or self._named_collapse:
-            return
-        self._named_collapse = True
-        rate = "agent.trained_encoder_lr_scale" if self.encoder.trained_by_agent else "agent.encoder_lr_scale"
-        warnings.warn(
-            f"After {self.updates:,} updates the latents are nearly the same whatever the agent sees: their standard "
-            f"deviation over a batch is {std:.4f}, where 0.05 to 0.16 is usual. Little happens in these worlds, or "
-            f"they have collapsed, against which a lower {rate} helps.",
-            stacklevel=2,
-        )
 
     def _log_evaluation(self) -> None:
         assert self.evaluate is not None
@@ -309,17 +293,13 @@ class Trainer:
         if self._running is not None:
             stage, start = self._running
             wall_time[stage] = wall_time.get(stage, 0.0) + time.monotonic() - start
-        device = self.collector.env.device
         return {
             "encoder": self.encoder.state_dict(),
             "agent": self.agent.state_dict(),
             "pretrainer": self.pretrainer.state_dict() if self.pretrainer else {},
             "collector": self.collector.state_dict(),
             "replay": self.replay.state_dict(),
-            "random": {
-                "torch": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-            },
+            "random": random_state(self.collector.env.device),
             "counters": {
                 "decisions": self.decisions,
                 "updates": self.updates,
@@ -350,9 +330,7 @@ class Trainer:
         if encoded and not self.encoder.trained_by_agent and self.encoder.identity() != self.encoder_id:
             raise ValueError(f"{self.path}: its latents were made by another encoder than the one it holds.")
         self.wall_time = state["wall_time"]
-        torch.set_rng_state(state["random"]["torch"].cpu())
-        if state["random"]["cuda"] is not None:
-            torch.cuda.set_rng_state(state["random"]["cuda"].cpu(), self.collector.env.device)
+        set_random_state(state["random"], self.collector.env.device)
         return counters
 
     def _load_parts(self, state: dict) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mindreel import assembly
-from mindreel.agents.checkpoint import fitting, load_checkpoint, save_checkpoint
+from mindreel.agents.checkpoint import fitting, load_checkpoint, random_state, save_checkpoint, set_random_state
 from mindreel.agents.encoder_phases import FIT_CLIPS, EncoderPhases
 from mindreel.agents.interrupts import Autosave
 from mindreel.agents.protocols import NoProgress
@@ -176,14 +176,7 @@ class OfflineRun:
     # ---- checkpoints ----
 
     def _save(self) -> None:
-        device = self.pretrainer.device
-        every = gathered(
-            {
-                "torch": torch.get_rng_state(),
-                "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-                "clips": self.clips.state_dict(),
-            }
-        )
+        every = gathered(random_state(self.pretrainer.device) | {"clips": self.clips.state_dict()})
         if self.log:
             if self._began is not None:
                 self.wall_time["pretrain"] = time.monotonic() - self._began
@@ -210,9 +203,7 @@ class OfflineRun:
         if self.rank < len(every):  # a process that there was not before draws clips of its own
             own = every[self.rank]
             self.clips.load_state_dict(own["clips"])
-            torch.set_rng_state(own["torch"].cpu())
-            if own["cuda"] is not None:
-                torch.cuda.set_rng_state(own["cuda"].cpu(), self.pretrainer.device)
+            set_random_state(own, self.pretrainer.device)
 
 
 def _silent(text: str) -> None:

@@ -265,7 +265,7 @@ def test_both_agents_walk_to_where_the_reward_is(kind):
 # ---- acting ----
 
 
-def test_acting_explores_only_when_told():
+def test_acting_explores_only_when_asked():
     features, first = torch.randn(6, 4), torch.ones(6, dtype=torch.bool)
     learner = agent("actor_critic")
     learner.model.eval()
@@ -275,13 +275,26 @@ def test_acting_explores_only_when_told():
     assert not torch.equal(learner.act(features, first, explore=True), learner.act(features, first, explore=True))
 
 
-def test_mpc_collects_with_the_policy_alone_if_told():
+def test_mpc_collects_with_the_policy_alone_if_configured_so():
     learner = agent("mpc", plan_in_training=False)
     features, first = torch.randn(6, 4), torch.ones(6, dtype=torch.bool)
     assert learner.act(features, first, explore=True).shape == (6, 1)
     assert learner.planner.previous_mean is None  # nothing was planned
     learner.act(features, first, explore=False)
     assert learner.planner.previous_mean is not None
+
+
+@pytest.mark.parametrize("name", ["mpc", "actor_critic"])
+def test_an_evaluation_leaves_the_plans_of_training_alone(name):
+    learner = agent(name)
+    features, first = torch.randn(6, 4), torch.zeros(6, dtype=torch.bool)
+    learner.act(features, first, explore=True)
+    state = learner.state_dict()
+    with learner.in_other_worlds():
+        if name == "mpc":
+            assert learner.planner.previous_mean is None
+        learner.act(features, first, explore=False)
+    assert learner.state_dict().get("previous_mean") is state.get("previous_mean")
 
 
 def test_agents_are_made_from_their_configs():

@@ -1,4 +1,4 @@
-"""The training loop's own watch; what it does as a whole is tested by the scripts and by resuming."""
+"""The training loop's warning of a collapse; the loop as a whole is tested by the scripts and by resuming."""
 
 from pathlib import Path
 
