@@ -8,11 +8,8 @@ docs/environments.md says what is compared, and how equal is equal. Exits 0 only
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ import numpy as np
 from mindreel import cli
 from mindreel.env_checks.parity_document import check_document, print_parity, write_document
 from mindreel.env_checks.picture_sheet import write_sheet
-from mindreel.names import check_name
+from mindreel.env_checks.task_comparison import compared, known_tasks
 from mindreel.runs.progress import stage_bar
 from mindreel.tables import check_out, with_list, write_rows
 
@@ -58,11 +55,12 @@ def run(config: ParityConfig) -> None:
         raise ValueError("states, resets: at least 16 of each; pictures: at least one.")
     if config.jobs < 1:
         raise ValueError(f"jobs={config.jobs}: expected at least one process")
-    tasks = _tasks(config.task)
+    tasks = known_tasks(config.task)
+    found = compared(tasks, config.states, config.resets, config.pictures, config.jobs)
     rows: list[dict[str, Any]] = []
     drawn: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}  # ours and dm_control's
     with stage_bar("parity", len(tasks)) as bar:
-        for task, (row, pictures) in zip(tasks, _compared(config, tasks), strict=True):
+        for task, (row, pictures) in zip(tasks, found, strict=True):
             rows.append(row)
             if pictures is not None:
                 drawn[task] = pictures.ours, pictures.theirs
@@ -78,27 +76,6 @@ def run(config: ParityConfig) -> None:
     print(f"{equal} of {len(rows)} tasks are equal to dm_control's." + (f" Missing: {missing}." if missing else ""))
     if equal < len(rows):
         sys.exit(1)
-
-
-def _compared(config: ParityConfig, tasks: Sequence[str]) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Row and pictures of each task, in order."""
-    from mindreel.envs.checks.parity import Sizes, compare  # here: importing dm_control takes seconds
-
-    sizes = Sizes(config.states, config.resets, config.pictures)
-    if config.jobs == 1:
-        yield from map(compare, tasks, repeat(sizes))
-        return
-    # Spawned: Warp and OpenGL do not outlive a fork.
-    with ProcessPoolExecutor(config.jobs, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(compare, tasks, repeat(sizes))
-
-
-def _tasks(names: Sequence[str]) -> list[str]:
-    from mindreel.envs.checks.parity import ALL_TASKS
-
-    for name in names:
-        check_name(name, ALL_TASKS, "task of dm_control")
-    return list(names or ALL_TASKS)
 
 
 def main(arguments: Sequence[str]) -> None:

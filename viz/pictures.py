@@ -4,6 +4,7 @@ import base64
 import io
 
 import numpy as np
+from einops import rearrange
 from PIL import Image
 
 from mindreel.viz.chart import Series, line_chart
@@ -18,7 +19,7 @@ _HEAT = np.array([[12, 8, 30], [120, 28, 109], [229, 92, 48], [251, 205, 70], [2
 def png_uri(picture: np.ndarray) -> str:
     """uint8 (3, H, W) as a data URI; the page enlarges it with crisp pixels."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture.transpose(1, 2, 0))).save(buffer, "PNG", optimize=True)
+    Image.fromarray(np.ascontiguousarray(rearrange(picture, "c h w -> h w c"))).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -31,7 +32,8 @@ def difference(real: np.ndarray, imagined: np.ndarray) -> np.ndarray:
     place = np.clip(apart * _DIFFERENCE_GAIN, 0, 1) * (len(_HEAT) - 1)
     below = np.minimum(place.astype(int), len(_HEAT) - 2)
     weight = (place - below)[..., None]
-    return ((1 - weight) * _HEAT[below] + weight * _HEAT[below + 1]).astype(np.uint8).transpose(2, 0, 1)
+    colors = ((1 - weight) * _HEAT[below] + weight * _HEAT[below + 1]).astype(np.uint8)
+    return rearrange(colors, "h w c -> c h w")
 
 
 def imagination_strips(real: np.ndarray, imagined: np.ndarray) -> str:

@@ -1,15 +1,14 @@
 """Frames to MP4 files that any browser plays."""
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
+from einops import rearrange
+
+from mindreel.files import replacing
 
 
 def write_mp4(path: Path | str, frames: torch.Tensor | np.ndarray, fps: float, scale: int = 4) -> Path:
@@ -56,23 +55,6 @@ def _encode(path: Path, pictures: np.ndarray, rate: Fraction, scale: int) -> Non
         container.mux(stream.encode())
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A new file beside `path` to write to; it takes `path`'s name when the block ends without an error.
-
-    Nobody who reads `path` ever sees half a file, and a failed write leaves the old one as it was.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp's files are private to their owner
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _as_pictures(frames: torch.Tensor | np.ndarray) -> np.ndarray:
     """Checked frames as uint8 (T, H, W, 3) in host memory."""
     array = frames.detach().cpu().numpy() if isinstance(frames, torch.Tensor) else np.asarray(frames)
@@ -80,7 +62,7 @@ def _as_pictures(frames: torch.Tensor | np.ndarray) -> np.ndarray:
         raise ValueError(f"Expected uint8 frames, got {array.dtype}.")
     if array.ndim != 4 or array.shape[1] != 3 or 0 in array.shape:
         raise ValueError(f"Expected frames (T, 3, H, W) with at least one frame, got shape {array.shape}.")
-    return array.transpose(0, 2, 3, 1)
+    return rearrange(array, "t c h w -> t h w c")
 
 
 def _even(side: int) -> int:

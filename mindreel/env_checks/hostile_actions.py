@@ -12,9 +12,9 @@ Make = Callable[[int, int | None], WarpEnv]
 
 
 def endure(make: Make, num_envs: int, steps: int, seed: int, max_contacts: int | None = None) -> dict[str, Any]:
-    """Plays hostile actions in all environments but the first, which plays calm ones, beside one that is alone.
+    """Plays hostile actions in all environments but the first, which gets calm ones, as another that is alone does.
 
-    The environment that is alone plays the same calm actions, so its states must equal those of the first.
+    The states of these two must be equal, whatever happens in the others.
 
     Args:
         make: builds the environments; they step once an action.

@@ -13,7 +13,8 @@ def print_probes(rows: list[dict]) -> None:
     for probe, title in (("linear", "Linear probe"), ("mlp", "MLP probe")):
         scored = [row for row in rows if row["probe"] == probe]
         means = {e: statistics.fmean(row["r2"] for row in scored if row["encoder"] == e) for e in encoders}
-        print(f"\n{title}: held-out R2 with 95% interval")
+        ends = " with 95% interval" if any(row.get("low") is not None for row in scored) else ""
+        print(f"\n{title}: held-out R2{ends}")
         print_table([*_pivoted(scored, ["target"]), {"target": "mean"} | means], _headed(["target"], encoders))
     last = {row["encoder"]: row for row in rows}
     print("\nFeatures")
