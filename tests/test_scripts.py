@@ -306,7 +306,7 @@ def test_features_are_those_of_the_other_run(pretrained: Path) -> None:
 def test_encoders_that_do_not_fit_are_named(scripts: Scripts, pretrained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     line = scripts.fail("train", "preset=smoke", "encoder=lejepa", f"encoder_from={pretrained}", f"run={folder}")
-    assert "that run has a vjepa encoder, this one is to have lejepa" in line
+    assert "that run has a vjepa encoder, this one has lejepa" in line
     assert not folder.exists()
     config = encoder_config(str(pretrained))
     wider = replace(config, vit=replace(config.vit, dim=96), predictor_depth=2)
@@ -420,7 +420,7 @@ def test_a_part_of_the_benchmark(scripts: Scripts, tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
     arguments = ("encoder=untrained", "seconds=0.01", "pretrain.batch_size=2", f"out={out}")
     scripts.succeed("benchmark", "encoder", *arguments)
-    assert {row["what"] for row in read_rows(out) if row["engine"] == "Mindreel random"} == {"encoding"}
+    assert {row["what"] for row in read_rows(out) if row["engine"] == "Mindreel untrained"} == {"encoding"}
     assert "did you mean 'encoder'?" in scripts.fail("benchmark", "encodr")
 
 
