@@ -22,7 +22,7 @@ from mindreel.encoders.pretrainer import Pretrainer
 from mindreel.envs import WarpEnv, Worlds, make_env
 from mindreel.pretraining.forgetting import ForgettingMonitor
 from mindreel.run_config import RunConfig, check_picture_size, choice
-from mindreel.transfer import start_from, teacher_from
+from mindreel.transfer import find_encoder, start_from
 from mindreel.world_model import LatentModel
 
 
@@ -147,7 +147,7 @@ def prepare_encoder(config: RunConfig, encoder: Encoder, sentences: tuple[str, .
         encoder.set_sentences(sentences)
     if isinstance(encoder, InternVideo2):
         if encoder.config.teacher:
-            encoder.set_teacher(teacher_from(encoder.config.teacher, encoder.clip_frames, device))
+            encoder.set_teacher(find_encoder(encoder.config.teacher, encoder.clip_frames, device, "encoder.teacher"))
         else:
             _warn_of_untrained_teacher()
     # A run that is continued has the weights in its own checkpoint, wherever they came from.

@@ -121,13 +121,14 @@ def encoder_of(run: str, device: torch.device, named: str = "run") -> Encoder:
     return encoder.eval()
 
 
-def teacher_from(source: str, frames: int, device: torch.device) -> Encoder:
-    """A frozen encoder to learn from: a run's, or a public checkpoint.
+def find_encoder(source: str, frames: int, device: torch.device, named: str) -> Encoder:
+    """An encoder by its place: a run's, or a public checkpoint.
 
     Args:
         source: folder of a run; or what encoder=pretrained reads: another folder, a file, or OWNER/NAME on the hub.
         frames: frames of a clip that a public checkpoint is shown; a run's has its own.
         device: where it is to be.
+        named: the field that names it, for messages.
 
     Raises:
         FileNotFoundError: there is neither.
@@ -135,11 +136,11 @@ def teacher_from(source: str, frames: int, device: torch.device) -> Encoder:
     """
     path = Path(source).expanduser()
     if (path / "config.yaml").is_file() or not (path.exists() or _only_on_hub(source)):
-        return encoder_of(source, device, "encoder.teacher")
+        return encoder_of(source, device, named)
     try:
         return Pretrained(PretrainedConfig(source=source, frames=frames, readout="pooled")).to(device).eval()
     except ValueError as error:  # which names the field of encoder=pretrained
-        raise ValueError(f"encoder.teacher={source} is read as encoder=pretrained reads it. {error}") from error
+        raise ValueError(f"{named}={source} is read as encoder=pretrained reads it. {error}") from error
 
 
 def check_same_network(theirs: Any, ours: Any, where: str) -> None:

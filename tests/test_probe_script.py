@@ -18,7 +18,7 @@ from mindreel.probing.settings import CompareConfig
 from mindreel.probing.suites import SUITES
 from mindreel.rollouts.dataset import Rollouts
 from mindreel.run_config import GROUPS, RunConfig
-from mindreel.transfer import teacher_from
+from mindreel.transfer import find_encoder
 from mindreel.viz.probe_page import write_probes
 
 pytestmark = pytest.mark.timeout(600)
@@ -70,7 +70,7 @@ def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
     assert probes == {"linear", "mlp", "attentive", "linear on tokens", "mlp on tokens", "features"}
     assert len(list(folder.glob("encoders/*/tokens.safetensors"))) == 2
     (made,) = folder.glob("encoders/*-vjepa-*")  # what was trained here can be used elsewhere
-    taken = teacher_from(str(made), 4, torch.device("cpu"))
+    taken = find_encoder(str(made), 4, torch.device("cpu"), "encoder.teacher")
     saved = load_checkpoint(made / "checkpoints" / "last.pt")["encoder"]
     assert all(torch.equal(weight, saved[name]) for name, weight in taken.state_dict().items())
     capsys.readouterr()

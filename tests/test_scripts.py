@@ -19,7 +19,7 @@ from mindreel.agents.checkpoint import load_checkpoint, save_checkpoint
 from mindreel.encoders import Encoder, make_encoder
 from mindreel.encoders.public.public_encoder import PretrainedConfig
 from mindreel.run_config import GROUPS, TrainConfig
-from mindreel.transfer import encoder_config, encoder_of, start_from, teacher_from
+from mindreel.transfer import encoder_config, encoder_of, find_encoder, start_from
 
 pytestmark = pytest.mark.timeout(600)  # the first of them may have to compile kernels
 
@@ -337,7 +337,7 @@ def test_the_encoder_of_another_run_teaches(scripts: Scripts, pretrained: Path, 
     # So does a public checkpoint, for which an export stands here; a name that is mistyped is none.
     exported = tmp_path / "export"
     scripts.succeed("export", f"run={pretrained}", f"out={exported}")
-    public = teacher_from(str(exported), 4, torch.device("cpu"))
+    public = find_encoder(str(exported), 4, torch.device("cpu"), "encoder.teacher")
     clip = torch.randint(256, (2, 4, 3, 64, 64), dtype=torch.uint8)
     ours = encoder_of(str(pretrained), torch.device("cpu"))
     torch.testing.assert_close(public.tokens(clip), ours.tokens(clip), atol=1e-4, rtol=1e-4)
@@ -355,7 +355,7 @@ def test_the_encoder_of_another_run_teaches(scripts: Scripts, pretrained: Path, 
     shutil.copytree(folder, changed)
     save_checkpoint(changed / "checkpoints" / "last.pt", {"encoder": weights})
     with pytest.raises(ValueError, match=rf"^encoder.teacher={changed}: .* another network's: {next(iter(weights))}"):
-        teacher_from(str(changed), 4, torch.device("cpu"))
+        find_encoder(str(changed), 4, torch.device("cpu"), "encoder.teacher")
 
 
 def test_export(scripts: Scripts, smoke: Path, pretrained: Path, tmp_path: Path) -> None:
