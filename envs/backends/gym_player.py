@@ -1,24 +1,30 @@
 """Any environment of Gymnasium, as one of many worlds.
 
-Actions are in [-1, 1]. For a Box they are stretched to its bounds (an entry without bounds is passed on as it is);
-for a Discrete space of n actions there are n entries, of which the highest is chosen. Other spaces are refused.
-Observations that are pictures, uint8 (H, W), (H, W, C) or (C, H, W), become `pixels`; all others, flattened, become
-`state`, and `pixels` is then what the environment draws of itself. Of a Dict the entry that is a picture becomes
-`pixels` and the others `state`. Grey pictures are given three equal channels.
+Actions are in [-1, 1]. For a Box they are stretched to its bounds; an entry with one bound reaches 2 from it, one
+without any from -1 to 1. For a Discrete space of n actions there are n entries, of which the highest is chosen. Other
+spaces are refused, and so is whatever an environment gives against Gymnasium's interface, in one sentence that names
+the environment. `gym_spaces` says what its observations become.
 """
 
+import traceback
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from PIL import Image
 
+from mindreel.envs.backends.gym_spaces import Layout, find_layout, to_picture
 from mindreel.envs.backends.players import Observation, StepResult, WorldInfo
 from mindreel.envs.config import EnvConfig
 from mindreel.envs.worlds import check_observations
 
 _FRAMES_PER_SECOND = 30  # of an environment that does not say
+_OLD_API = (
+    "Environments of Gym before 0.26 do so: have reset(seed=..., options=...) return (observation, info) and step "
+    "(observation, reward, terminated, truncated, info), or make it through shimmy's GymV21Environment-v0."
+)
 
 
 class GymPlayer:
@@ -30,18 +36,18 @@ class GymPlayer:
         observations: "pixels", uint8 (3, H, W), "state", float32 (n,), or both.
 
     Raises:
-        ValueError: for an id that is not there or lacks a package, actions or pictures of another sort, or an
-            environment that cannot be drawn where it should be.
+        ValueError: for an id that is not there or lacks a package, actions or observations of another sort, an
+            environment that cannot be drawn where it should be, or anything that the environment raises.
     """
 
     def __init__(self, task: str, config: EnvConfig, observations: tuple[str, ...]):
         check_observations(observations, ("pixels", "state"))
-        self._observations, self._action_repeat = observations, config.action_repeat
+        self._task, self._observations, self._action_repeat = task, observations, config.action_repeat
         self._size = (config.render.width, config.render.height)
         limit = None if config.time_limit is None else config.time_limit * config.action_repeat
         self._env = _make(task, limit, None)
-        self._picture, self._rest = _split(task, self._env.observation_space)
-        if "pixels" in observations and self._picture is None:
+        self._layout: Layout = find_layout(task, self._env.observation_space)
+        if "pixels" in observations and self._layout.picture is None:
             self._env.close()
             self._env = _make(task, limit, "rgb_array")
         space = self._env.action_space
@@ -49,31 +55,35 @@ class GymPlayer:
             raise ValueError(f"{task} takes {space}: agents here need a Box or a Discrete space of actions.")
         self._space = space
         count = int(space.n) if isinstance(space, spaces.Discrete) else int(np.prod(space.shape))
-        state_dim = 0 if self._rest is None else spaces.flatdim(self._rest)
-        spec = self._env.spec
-        steps = spec.max_episode_steps if spec is not None else None
+        steps = self._env.spec.max_episode_steps if self._env.spec is not None else None
         self.info = WorldInfo(
             action_low=-np.ones(count, np.float32),
             action_high=np.ones(count, np.float32),
-            state_names=tuple(f"observation[{i}]" for i in range(state_dim)),
+            state_names=tuple(f"observation[{i}]" for i in range(self._layout.state_dim)),
             control_steps=float("inf") if steps is None else steps,
             control_seconds=1 / float(self._env.metadata.get("render_fps") or _FRAMES_PER_SECOND),
+            notes=(*self._layout.notes, *self._notes_on_actions()),
         )
 
     def reset(self, seed: int | None) -> Observation:
         """Starts an episode."""
-        seen, _ = self._env.reset(seed=seed)
-        return self._observe(seen)
+        result = self._call("reset", lambda: self._env.reset(seed=seed))
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+            raise ValueError(f"{self._task}: its reset() returns {_kind(result)}, no (observation, info). {_OLD_API}")
+        return self._observe(result[0])
 
     def step(self, action: np.ndarray) -> StepResult:
         """Holds an action (A,) in [-1, 1] until the action repeat, or the episode, is over."""
         total, seen, terminated, truncated = 0.0, None, False, False
         for _ in range(self._action_repeat):
-            seen, reward, terminated, truncated, _ = self._env.step(self._action(action))
-            total += float(reward)
+            result = self._call("step", lambda: self._env.step(self._action(action)))
+            if not (isinstance(result, tuple) and len(result) == 5):
+                raise ValueError(f"{self._task}: its step() returns {_kind(result)}, no five values. {_OLD_API}")
+            seen, reward, terminated, truncated, _ = result
+            total += self._number(reward)
             if terminated or truncated:
                 break
-        return StepResult(self._observe(seen), total, terminated, truncated, False)
+        return StepResult(self._observe(seen), total, bool(terminated), bool(truncated), False)
 
     def close(self) -> None:
         """Frees the environment's windows and libraries."""
@@ -83,39 +93,82 @@ class GymPlayer:
         space = self._space
         if isinstance(space, spaces.Discrete):
             return np.int64(space.start + np.argmax(action))
-        low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
-        bounded = np.isfinite(low) & np.isfinite(high)
-        low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
-        stretched = np.clip(low + (high - low) * (action + 1) / 2, low, high)
-        return stretched.reshape(space.shape).astype(space.dtype)
+        low, high = _reach(space)
+        stretched = low + (high - low) * (action + 1) / 2
+        if np.issubdtype(space.dtype, np.integer):
+            stretched = np.rint(stretched)  # else the highest is only chosen by an action of exactly 1
+        return np.clip(stretched, low, high).reshape(space.shape).astype(space.dtype)
 
-    def _observe(self, seen) -> Observation:
+    def _notes_on_actions(self) -> tuple[str, ...]:
+        if isinstance(self._space, spaces.Discrete):
+            return ()
+        own_low, own_high = self._space.low.reshape(-1), self._space.high.reshape(-1)
+        low, high = _reach(self._space)
+        open_ends = np.flatnonzero(~np.isfinite(own_low) | ~np.isfinite(own_high))
+        if not len(open_ends):
+            return ()
+        named = ", ".join(f"{i} from {low[i]:g} to {high[i]:g}" for i in open_ends[:8]) + ", ..." * (len(open_ends) > 8)
+        return (
+            f"{self._task}: its action space has no bounds for some entries, which agents here use so: {named}. Give "
+            "the space the bounds that you want.",
+        )
+
+    def _number(self, reward: Any) -> float:
+        try:
+            number = np.asarray(reward, np.float64)
+        except (TypeError, ValueError):
+            number = None
+        if number is None or number.size != 1 or reward is None:
+            raise ValueError(f"{self._task}: its reward should be one number, got {_kind(reward)}.")
+        return float(number.item())
+
+    def _observe(self, seen: Any) -> Observation:
         found: Observation = {}
         for name in self._observations:
-            if name == "pixels":
-                shown = self._draw() if self._picture is None else seen[self._picture] if self._picture else seen
-                found[name] = _picture(shown, self._size)
+            if name == "state":
+                found[name] = self._call("observation", lambda: self._layout.state(seen))
+            elif self._layout.picture is None:
+                found[name] = to_picture(self._draw(), self._size, f"{self._task}: its render()")
             else:
-                found[name] = self._state(seen)
+                picture = self._call("observation", lambda: self._layout.find_picture(seen))
+                found[name] = to_picture(picture, self._size, f"{self._task}: its observation", self._layout.white)
         return found
 
-    def _state(self, seen) -> np.ndarray:
-        if self._rest is None:
-            return np.zeros(0, np.float32)
-        if self._picture:
-            assert isinstance(self._rest, spaces.Dict)
-            seen = {name: seen[name] for name in self._rest}
-        return np.asarray(spaces.flatten(self._rest, seen), np.float32)
-
     def _draw(self) -> Any:
-        try:
-            frame = self._env.render()
-        # Some find out here that a package is missing.
-        except (gymnasium.error.Error, ImportError, NotImplementedError) as error:
-            raise ValueError(f"This environment cannot be drawn: {error}") from error
+        frame = self._call("render", self._env.render)
         if frame is None:
-            raise ValueError("This environment cannot be drawn: its render() gives nothing.")
+            raise ValueError(f"{self._task} cannot be drawn: its render() returns nothing.")
         return frame
+
+    def _call(self, what: str, work: Callable[[], Any]) -> Any:
+        """The result of something of the environment's, which may raise anything."""
+        try:
+            return work()
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            inside = Path(gymnasium.__file__).parent in Path(where.filename).parents
+            if what in ("reset", "step") and inside and "to unpack" in str(error):
+                raise ValueError(
+                    f"{self._task}: its {what}() returns too few or too many values. {_OLD_API}"
+                ) from error
+            fault = f"its {what}{'() fails' if what != 'observation' else ' does not fit its own observation_space'}"
+            place = f"({Path(where.filename).name}, line {where.lineno})"
+            raise ValueError(f"{self._task}: {fault}: {type(error).__name__}: {error} {place}") from error
+
+
+def _reach(space: spaces.Box) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds (A,) of what an agent does in a Box, finite where the Box's are not."""
+    low, high = space.low.reshape(-1).astype(np.float64), space.high.reshape(-1).astype(np.float64)
+    low_is, high_is = np.isfinite(low), np.isfinite(high)
+    reach_low = np.where(low_is, low, np.where(high_is, high - 2, -1))
+    reach_high = np.where(high_is, high, np.where(low_is, low + 2, 1))
+    return reach_low, reach_high
+
+
+def _kind(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    size = f" {tuple(shape)}" if shape is not None else f" of {len(value)}" if isinstance(value, tuple) else ""
+    return "None" if value is None else type(value).__name__ + size
 
 
 def _make(task: str, limit: int | None, render_mode: str | None) -> gymnasium.Env:
@@ -123,46 +176,13 @@ def _make(task: str, limit: int | None, render_mode: str | None) -> gymnasium.En
     given = {name: value for name, value in options.items() if value is not None}
     try:
         return gymnasium.make(task, disable_env_checker=True, **given)
-    except (gymnasium.error.Error, ImportError) as error:
-        raise ValueError(f"Gymnasium makes no {task!r}: {error}") from error
+    except (gymnasium.error.NameNotFound, gymnasium.error.NamespaceNotFound) as error:
+        hint = "" if ":" in task else f" Where another package registers it, name that too: module:{task}."
+        raise ValueError(f"Gymnasium makes no {task!r}: {error}{hint}") from error
     except TypeError as error:  # of its constructor, which gets these names if they are not Gymnasium's own
         hint = " To be drawn it must take render_mode='rgb_array'; without that, observe the state alone."
         raise ValueError(f"Gymnasium makes no {task!r}: {error}.{hint if render_mode else ''}") from error
-
-
-def _split(task: str, space: spaces.Space) -> tuple[str | None, spaces.Space | None]:
-    """Where the picture is, and the space of all else.
-
-    Returns:
-        The picture's name in a Dict, "" where the observation itself is one, None where there is none; and the space
-        of the state, None where there is none.
-    """
-    if not isinstance(space, spaces.Dict):
-        return ("", None) if _is_picture(task, space) else (None, space)
-    pictures = [name for name, entry in space.items() if _is_picture(task, entry)]
-    if len(pictures) > 1:
-        raise ValueError(f"{task} shows several pictures, {', '.join(pictures)}: wrap it so that one is left.")
-    if not pictures:
-        return None, space
-    rest = {name: entry for name, entry in space.items() if name != pictures[0]}
-    return pictures[0], spaces.Dict(rest) if rest else None
-
-
-def _is_picture(task: str, space: spaces.Space) -> bool:
-    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) not in (2, 3):
-        return False
-    if len(space.shape) == 2 or space.shape[-1] in (1, 3, 4) or space.shape[0] in (1, 3):
-        return True
-    raise ValueError(
-        f"{task} shows uint8 {space.shape}, which is no picture here: expected (H, W), (H, W, C) with 1, 3 or 4 "
-        "channels, or (C, H, W) with 1 or 3. Encoders look at several frames by themselves: drop a wrapper that stacks."
-    )
-
-
-def _picture(frame, size: tuple[int, int]) -> np.ndarray:
-    """A frame (H, W), (H, W, C) or (C, H, W) as uint8 (3, height, width), each pixel the mean of those it covers."""
-    frame = np.asarray(frame, np.uint8)
-    if frame.ndim == 3 and frame.shape[-1] not in (1, 3, 4):
-        frame = frame.transpose(1, 2, 0)
-    image = Image.fromarray(frame[..., 0] if frame.ndim == 3 and frame.shape[-1] == 1 else frame).convert("RGB")
-    return np.ascontiguousarray(np.asarray(image.resize(size, Image.Resampling.BOX)).transpose(2, 0, 1))
+    except (gymnasium.error.Error, ImportError) as error:
+        raise ValueError(f"Gymnasium makes no {task!r}: {error}") from error
+    except Exception as error:  # its constructor may raise anything
+        raise ValueError(f"Gymnasium makes no {task!r}: {type(error).__name__}: {error}") from error

@@ -60,6 +60,8 @@ class HostEnv(Worlds):
         count = min(os.cpu_count() or 1, _MOST_WORKERS) if config.workers is None else config.workers
         self._players = Players(make, self.num_envs, min(count, self.num_envs))
         info = self._players.info
+        for note in info.notes:
+            warnings.warn(note, RuntimeWarning, stacklevel=2)
         control_steps = ENDLESS if math.isinf(info.control_steps) else info.control_steps
         self.episode_steps = config.time_limit or max(1, math.ceil(control_steps - 1e-6) // self.action_repeat)
         self.decision_seconds = info.control_seconds * self.action_repeat

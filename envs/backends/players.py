@@ -26,6 +26,8 @@ class WorldInfo:
     """Control steps in an episode; infinite if it has no end."""
     control_seconds: float
     """Simulated time of one control step."""
+    notes: tuple[str, ...] = ()
+    """Sentences that a user should read once."""
 
 
 class StepResult(NamedTuple):

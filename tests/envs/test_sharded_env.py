@@ -107,7 +107,7 @@ def test_an_interrupt_leaves_them_to_whoever_saves_them(split):
 
 def test_what_a_process_warns_of_is_heard_once():
     env = make_env("walker-stand", 2, observations=("state",), max_constraints=2, workers=4)
-    assert len(env._shares) == 2  # no more than there are worlds
+    assert len(env._worlds) == 2  # no more than there are worlds
     root = env.reset()
     with pytest.warns(RuntimeWarning, match="Raise max_constraints") as heard:
         for _ in range(20):
@@ -115,7 +115,7 @@ def test_what_a_process_warns_of_is_heard_once():
     assert len(heard) <= 2  # one of each process
     assert env.counters["overflowed_worlds"] > 1
     env.close()
-    assert not env._processes.close.alive
+    assert not env._shards.close.alive
 
 
 def test_gymnasium_and_mistakes():
