@@ -213,7 +213,7 @@ def sine_grid(table: Tensor) -> tuple[int, int, int] | None:
     if table.ndim != 3 or table.shape[0] != 1 or min(table.shape) < 1:
         return None
     count, dim = table.shape[1:]
-    rows = torch.linspace(0, count - 1, min(count, 256)).long()
+    rows = torch.linspace(0, count - 1, min(count, 256), device=table.device).long()
     held = table[0, rows].detach().double()
     for side in range(1, int(count**0.5) + 1):
         if count % side**2:
@@ -230,7 +230,7 @@ def sine_grid(table: Tensor) -> tuple[int, int, int] | None:
 
 def _sines(places: Tensor, width: int) -> Tensor:
     """Sines, then cosines, of places (N,) at falling frequencies: float64 (N, width)."""
-    frequencies = 10000 ** (-torch.arange(width // 2, dtype=torch.float64) / (width / 2))
+    frequencies = 10000 ** (-torch.arange(width // 2, dtype=torch.float64, device=places.device) / (width / 2))
     angles = places.double()[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], 1)
 

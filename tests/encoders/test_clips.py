@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from mindreel.encoders.data.clips import ClipConfig, Clips, find_recordings
-from mindreel.encoders.data.recordings import RecordingSet, Recording, resize
+from mindreel.encoders.data.recordings import Recording, RecordingSet, resize
 from mindreel.viz.video import write_mp4
 
 SIDE, FRAMES, STEPS = 16, 3, 2

@@ -188,6 +188,76 @@ def patches(state: dict, clip: torch.Tensor) -> torch.Tensor:
     return cut @ weight.flatten(1).T + state["patch_embed.proj.bias"]
 
 
+# ---- V-JEPA, the first ----
+
+
+def sine_table(times: int, side: int, thirds: bool) -> torch.Tensor:
+    """Positions (1, N, DIM) as facebookresearch/jepa computes them (get_3d_sincos_pos_embed), number by number."""
+    widths = (2 * math.ceil(DIM / 6),) * 3 if thirds else (DIM // 2, DIM // 4, DIM // 4)
+    rows = []
+    for time in range(times):
+        for row in range(side):
+            for column in range(side):
+                numbers: list[float] = []
+                for place, width in zip((time, row, column), widths, strict=True):
+                    angles = [place / 10000 ** (i / (width / 2)) for i in range(width // 2)]
+                    numbers += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+                rows.append(numbers[:DIM])
+    return torch.tensor(rows).unsqueeze(0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("thirds", [False, True])
+def test_vjepa1_adds_its_positions(tmp_path, thirds):
+    """Patches of 16 pixels at 224: 14 x 14 places; attention is not turned by them."""
+    state = vjepa2()
+    table = sine_table(2, 14, thirds)
+    model = load_published(saved(tmp_path, state | {"pos_embed": table}, "module.backbone.", "target_encoder"), HEADS)
+    assert (model.input_format.image_size, model.input_format.tubelet) == (224, 2)
+    clip = torch.randn(4, 3, 224, 224)
+    x = patches(state, clip) + table[0]
+    for n in range(DEPTH):
+        normed = F.layer_norm(x, (DIM,), state[f"blocks.{n}.norm1.weight"], state[f"blocks.{n}.norm1.bias"], 1e-6)
+        x = x + attention(state, f"blocks.{n}.attn", normed)
+        normed = F.layer_norm(x, (DIM,), state[f"blocks.{n}.norm2.weight"], state[f"blocks.{n}.norm2.bias"], 1e-6)
+        x = x + mlp(state, f"blocks.{n}.mlp", normed)
+    expected = F.layer_norm(x, (DIM,), state["norm.weight"], state["norm.bias"], 1e-6)
+    torch.testing.assert_close(model(clip.unsqueeze(0))[0], expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_vjepa1_at_other_sizes(tmp_path):
+    """As its `interpolate_pos_encoding`: trilinearly, over times, rows and columns at once."""
+    table = sine_table(4, 14, True)
+    model = load_published(saved(tmp_path, vjepa2() | {"pos_embed": table}), HEADS)
+    clip = torch.randn(1, 4, 3, 112, 112)
+    stretched = table.reshape(1, 4, 14, 14, DIM).permute(0, 4, 1, 2, 3)
+    stretched = F.interpolate(stretched, scale_factor=(2 / 4, 7 / 14, 7 / 14), mode="trilinear")
+    expected = stretched.permute(0, 2, 3, 4, 1).flatten(1, 3)
+    model.blocks = torch.nn.ModuleList()
+    model.norm = torch.nn.Identity()
+    without = model.patch_embed(clip.transpose(1, 2)).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(model(clip) - without, expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("table", [torch.zeros(1, 32, DIM), torch.randn(1, 392, DIM), sine_table(2, 16, True)])
+def test_a_table_that_is_left_over_changes_nothing(tmp_path, table):
+    """Empty, no sines though of V-JEPA's shape, or the sines of 256 pixels, at which V-JEPA 2 was trained."""
+    state = vjepa2()
+    model = load_published(saved(tmp_path, state | {"pos_embed": table}), HEADS)
+    clip = torch.randn(1, 4, 3, 64, 64)
+    expected = as_transformers(state)(clip, skip_predictor=True).last_hidden_state
+    torch.testing.assert_close(model(clip), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_what_may_be_either_is_refused(tmp_path):
+    for side in (6, 24):
+        state = vjepa2() | {"pos_embed": sine_table(2, side, False)}
+        with pytest.raises(ValueError, match=rf"whether this is a V-JEPA, .*{16 * side} x {16 * side} pixels"):
+            load_published(saved(tmp_path, state), HEADS)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("under", ["ema_encoder", "target_encoder"])
 def test_vjepa21(tmp_path, under):

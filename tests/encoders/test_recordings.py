@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mindreel.encoders.data.clips import ClipConfig, Clips, find_recordings
-from mindreel.encoders.data.recordings import RecordingSet, Recording
+from mindreel.encoders.data.recordings import Recording, RecordingSet
 
 SIDE, FRAMES, STEPS, LENGTH = 16, 3, 2, 12
 
