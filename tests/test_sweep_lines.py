@@ -10,7 +10,7 @@ import pytest
 from mindreel.run_config import TrainConfig
 from mindreel.runs.progress import stage_bar
 from mindreel.sweep.sweep_runs import SweepRun
-from mindreel.sweep.terminal_lines import ProgressLines, last_return
+from mindreel.sweep.terminal_lines import ProgressLines, last_value
 
 
 class Terminal(io.StringIO):
@@ -61,6 +61,9 @@ def test_a_line_says_stage_percent_and_return(tmp_path: Path, monkeypatch: pytes
     (run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"stage": "tra')
     print_bar(run, "train", 7, 10, monkeypatch)
     assert shown(run, stream, seconds, lines).split()[1:] == ["train", "70%", "return", "31.2"]
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write(f'\n{{"stage": "train", "updates": {int(0.85 * run.config.loop.updates)}}}\n')
+    assert shown(run, stream, seconds, lines).split()[1:] == ["train", "85%", "return", "31.2"]
     assert shown(run, stream, seconds, lines) == ""  # elsewhere than on a terminal, only what has changed
 
 
@@ -84,6 +87,6 @@ def test_lines_on_a_terminal_are_redrawn_in_place(tmp_path: Path, monkeypatch: p
 
 
 def test_a_run_without_episodes_has_no_return(tmp_path: Path) -> None:
-    assert last_return(tmp_path / "metrics.jsonl") is None
+    assert last_value(tmp_path / "metrics.jsonl", "episode_return") is None
     (tmp_path / "metrics.jsonl").write_text('[1]\nnot JSON\n{"stage": "pretrain"}\n')
-    assert last_return(tmp_path / "metrics.jsonl") is None
+    assert last_value(tmp_path / "metrics.jsonl", "episode_return") is None

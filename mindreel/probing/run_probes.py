@@ -16,6 +16,7 @@ from mindreel.encoders.probes.regression import effective_rank, linear_predictio
 from mindreel.probing.suites.scoring import rows_of
 from mindreel.probing.target_names import target_names
 from mindreel.run_config import RunConfig, choice
+from mindreel.runs.progress import stage_bar
 
 _HELD_OUT_SEED = 20_000
 _LONGEST = 1000  # decisions of an episode, of tasks whose episodes do not end
@@ -75,6 +76,7 @@ def probe_table(config: RunConfig, parts: Parts, replay: Replay, agent_noise: fl
     readable = target_names(config, parts.env.state_names)
     names = [name for name, keep in zip(readable, varies.tolist(), strict=True) if keep]
     rows = []
+    bar = stage_bar("probe", 2 * len(features))
     for encoder_name, (train, test) in features.items():
         rank, std = float(effective_rank(test[:_RANK_ROWS])), float(test.float().std(0).mean())
         spread = {"effective_rank": rank, "feature_std": std}
@@ -84,6 +86,8 @@ def probe_table(config: RunConfig, parts: Parts, replay: Replay, agent_noise: fl
             scores = bootstrap(score, episode, config.probe.resamples)
             for row in rows_of(probe_name, names, scores, episode):
                 rows.append({"encoder": encoder_name} | row | {"r2": row["score"], **spread})
+            bar.update()
+    bar.close()
     return rows
 
 

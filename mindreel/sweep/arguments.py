@@ -11,6 +11,7 @@ from mindreel.run_config import GROUPS, current_names
 Axes = Mapping[str, Sequence[str]]
 """Field -> its arguments, several where a comma list was given."""
 
+_VALUE = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|\[[^]]*\]|\{[^}]*\}|[^,])+""")
 _OUTERMOST = ("seed", "task", "encoder")  # so that every encoder has its first seed before any has its second
 
 
@@ -21,8 +22,15 @@ def read_axes(arguments: Sequence[str]) -> dict[str, list[str]]:
         key = text.partition("=")[0]
         key = key.removesuffix(".name") if key.removesuffix(".name") in GROUPS else key
         axes.pop(key, None)
-        axes[key] = cli.spread(text)
+        axes[key] = spread(text)
     return axes
+
+
+def spread(argument: str) -> list[str]:
+    """One `key=value` argument for each value of a comma list; `[a,b]`, `{...}` and quoted text are one value."""
+    key, _, text = argument.partition("=")
+    values = _VALUE.findall(text)
+    return [f"{key}={value}" for value in values] if len(values) > 1 else [argument]
 
 
 def limited_fields(axes: Axes) -> dict[str, list[str]]:
@@ -32,13 +40,17 @@ def limited_fields(axes: Axes) -> dict[str, list[str]]:
         group, _, name = key.partition(".")
         if group in GROUPS and name and len(axes.get(group, ())) > 1:
             choices = [text.partition("=")[2] for text in axes[group]]
-            fields = {one: cli.field_names(GROUPS[group][one]) for one in choices if one in GROUPS[group]}
+            fields = {one: _names(GROUPS[group][one]) for one in choices if one in GROUPS[group]}
             having = [one for one in fields if name in fields[one]]
             # A misspelt field goes to the choices with a similar one, and the error that they raise names that one.
             having = having or [one for one in fields if similar(name, fields[one])]
             if having and len(having) < len(choices):
                 found[key] = having
     return found
+
+
+def _names(config_cls: type) -> list[str]:
+    return [name for name, _, _ in cli.walk(config_cls())]
 
 
 def combinations(axes: Axes) -> list[list[str]]:

@@ -71,16 +71,20 @@ class ProgressLines:
     def _state(self, run: SweepRun) -> str:
         bars = _BAR.findall(_tail(run.log, self._starts[run.log]).replace("\r", "\n"))
         stage, percent = bars[-1] if bars else ("starting", "")
-        last = last_return(run.folder / "metrics.jsonl")
+        metrics = run.folder / "metrics.jsonl"
+        if stage == "train":  # bars in a log are seldom drawn
+            updates = last_value(metrics, "updates") or 0.0
+            percent = str(max(int(percent), int(100 * updates / max(run.config.loop.updates, 1))))
+        last = last_value(metrics, "episode_return")
         shown = f"{stage:<9} {percent + '%' if percent else '':>4}"
         return shown.rstrip() if last is None else f"{shown}   return {last:.1f}"
 
 
-def last_return(metrics: Path) -> float | None:
-    """Return of the last training episode that a run logged; None before the first has ended."""
+def last_value(metrics: Path, key: str) -> float | None:
+    """The last number that a run logged under a name; None if there is none."""
     for line in reversed(_tail(metrics).splitlines()):
         try:
-            value = json.loads(line).get("episode_return")
+            value = json.loads(line).get(key)
         except (ValueError, AttributeError):  # cut off at either end
             continue
         if isinstance(value, int | float):
