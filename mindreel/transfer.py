@@ -20,7 +20,7 @@ _GROUPS = {"encoder": {name: config for name, (config, _) in ENCODERS.items()}}
 _ACTION_PARTS = ("forward_model.", "inverse_model.", "reward_model.")
 
 # Fields of encoder.vit that change what the weights do, but not their shapes.
-_SHAPELESS_FIELDS = ("heads", "positions")
+_SHAPELESS_FIELDS = ("heads", "positions", "position_base")
 
 
 @dataclass(frozen=True)

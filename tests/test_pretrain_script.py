@@ -159,7 +159,7 @@ def test_what_was_learned_from_files_is_of_use(script, recordings: Path, tmp_pat
     assert status == 0, errors
     ours = encoder_of(str(further), torch.device("cpu"))
     torch.testing.assert_close(ours.tokens(clip), saved.tokens(clip), atol=1e-5, rtol=1e-5)
-    assert ours.config == saved.config and torch.equal(ours.predictor.mask_token, saved.predictor.mask_token)
+    assert ours.config == saved.config and torch.equal(ours.predictor.mask_tokens, saved.predictor.mask_tokens)
 
 
 def test_torchrun(recordings: Path, tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_vjepa_starts_from_a_vjepa2_of_transformers(
     taken = encoder_of(str(tmp_path / "taken"), torch.device("cpu"))
     torch.testing.assert_close(taken.tokens(clip), expected.eval().tokens(clip), atol=1e-4, rtol=1e-4)
     theirs = load_file(vjepa2 / "model.safetensors")
-    assert torch.equal(taken.predictor.mask_token.flatten(), theirs["predictor.embeddings.mask_tokens"].flatten())
+    assert torch.equal(taken.predictor.mask_tokens.flatten(), theirs["predictor.embeddings.mask_tokens"].flatten())
     status, _, errors = script(*arguments, "pretrain.steps=2", f"run={tmp_path / 'further'}")
     assert status == 0, errors
     further = encoder_of(str(tmp_path / "further"), torch.device("cpu"))

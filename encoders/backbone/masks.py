@@ -1,6 +1,8 @@
 """Masks for pretraining: which tokens of a clip are hidden, and which the encoder sees."""
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from einops import rearrange, reduce, repeat
@@ -40,11 +42,17 @@ class MaskConfig:
         return min(max(1, round(self.visible * places)), places - 1)
 
 
-PUBLISHED_MASKS = (
-    MaskConfig(blocks=8, scale=0.15, visible=0.25, motion=False),
-    MaskConfig(blocks=2, scale=0.7, visible=0.1, motion=False),
-)
-"""The two masks that V-JEPA and V-JEPA 2 apply to every clip; about as much is visible as their blocks leave free."""
+class PublishedMask(NamedTuple):
+    """Blocks of one of the masks of V-JEPA and V-JEPA 2, with aspect ratios from 0.75 to 1.5."""
+
+    blocks: int
+    scale: float
+    """Fraction of the frame's area that one block covers."""
+
+
+PUBLISHED_MASKS = (PublishedMask(8, 0.15), PublishedMask(2, 0.7))
+"""The two masks that V-JEPA and V-JEPA 2 apply to every clip."""
+_ATTEMPTS = 50  # at masks that leave a place free
 
 
 def sample_masks(config: MaskConfig, clips: Tensor, vit: ViTConfig) -> tuple[Tensor, Tensor]:
@@ -66,6 +74,28 @@ def sample_masks(config: MaskConfig, clips: Tensor, vit: ViTConfig) -> tuple[Ten
         weight = torch.ones(clips.shape[0], rows * columns, device=clips.device)
     covered = cover(config, weight, rows, columns)
     visible, hidden = _split(covered.flatten(1), config.visible_places(rows * columns))
+    return through_time(visible, vit), through_time(hidden, vit)
+
+
+def sample_published_masks(
+    mask: PublishedMask, batch: int, vit: ViTConfig, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Draws masks as V-JEPA and V-JEPA 2 do: what a mask's blocks leave free is visible.
+
+    Clips are brought to equal numbers of visible and of hidden tokens, the smallest of the batch, by leaving out random
+    places. The original leaves out the last ones, which are then learned less.
+
+    Args:
+        mask: number and size of the blocks.
+        batch: number of clips, B.
+        vit: the transformer, for its grid of tokens.
+        device: where the indices are needed.
+
+    Returns:
+        indices of visible tokens (B, V) and of hidden tokens (B, M), V + M <= N.
+    """
+    covered = rearrange(cover_as_published(mask, batch, vit, device), "b rows columns -> b (rows columns)")
+    visible, hidden = _split(covered, max(1, int((~covered).sum(1).min())))
     return through_time(visible, vit), through_time(hidden, vit)
 
 
@@ -96,22 +126,71 @@ def motion_weight(clips: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def cover(config: MaskConfig, weight: Tensor, rows: int, columns: int) -> Tensor:
-    """The places that blocks cover, bool (B, rows, columns), their centres drawn by `weight` (B, rows * columns)."""
+    """The places that blocks cover, each block around a place drawn by its weight.
+
+    Args:
+        config: number, size and shape of the blocks.
+        weight: weights of the places, (B, rows * columns).
+        rows: rows of places.
+        columns: columns of places.
+
+    Returns:
+        bool (B, rows, columns). Where all weights are equal, every position of a block is equally likely.
+    """
     batch, device = weight.shape[0], weight.device
     covered = torch.zeros(batch, rows, columns, dtype=torch.bool, device=device)
-    row_index = torch.arange(rows, device=device)[None, :, None]
-    column_index = torch.arange(columns, device=device)[None, None, :]
+    area = config.scale * rows * columns
     for _ in range(config.blocks):
         aspect = torch.empty(batch, 1, 1, device=device).uniform_(config.aspect_min, config.aspect_max)
-        area = config.scale * rows * columns
         height = (area * aspect).sqrt().round().clamp(1, rows)
         width = (area / aspect).sqrt().round().clamp(1, columns)
-        centre = torch.multinomial(weight, 1).view(batch, 1, 1)
-        top = (centre // columns - (height - 1) / 2).round().clamp(min=0).minimum(rows - height)
-        left = (centre % columns - (width - 1) / 2).round().clamp(min=0).minimum(columns - width)
-        inside_rows = (row_index >= top) & (row_index < top + height)
-        covered |= inside_rows & (column_index >= left) & (column_index < left + width)
+        place = rearrange(torch.multinomial(weight, 1), "b 1 -> b 1 1")
+        top, left = _start(place // columns, height, rows), _start(place % columns, width, columns)
+        covered |= _rectangles(top, left, height, width, rows, columns)
     return covered
+
+
+def cover_as_published(mask: PublishedMask, batch: int, vit: ViTConfig, device: torch.device) -> Tensor:
+    """The places that blocks of V-JEPA's masks cover, bool (B, rows, columns).
+
+    As in facebookresearch/jepa, src/masks/multiblock3d.py: all blocks of a batch have one size, their top-left corners
+    are uniform, and a mask that leaves no place free is drawn again.
+    """
+    _, rows, columns = vit.grid
+    area, aspect = int(mask.scale * rows * columns), float(torch.empty(()).uniform_(0.75, 1.5))
+    height = min(rows, max(1, round(math.sqrt(area * aspect))))
+    width = min(columns, max(1, round(math.sqrt(area / aspect))))
+    covered = torch.ones(batch, rows, columns, dtype=torch.bool, device=device)
+    for _ in range(_ATTEMPTS):
+        full = covered.flatten(1).all(1)
+        if not full.any():
+            break
+        drawn = torch.zeros_like(covered)
+        for _ in range(mask.blocks):
+            top = torch.randint(rows - height + 1, (batch, 1, 1), device=device)
+            left = torch.randint(columns - width + 1, (batch, 1, 1), device=device)
+            drawn |= _rectangles(top, left, height, width, rows, columns)
+        covered = torch.where(full[:, None, None], drawn, covered)
+    return covered
+
+
+def _start(place: Tensor, length: Tensor, size: int) -> Tensor:
+    """First row (or column) of blocks of a length that cover a place of `size` ones, all (B, 1, 1).
+
+    The block lies in its range as the place, to a random fraction of it, lies in the frame. So it never has to be
+    moved into the frame, and a uniform place makes its start uniform.
+    """
+    fraction = (place + torch.rand(place.shape, device=place.device)) / size
+    return (fraction * (size - length + 1)).floor().minimum(size - length)
+
+
+def _rectangles(
+    top: Tensor, left: Tensor, height: Tensor | int, width: Tensor | int, rows: int, columns: int
+) -> Tensor:
+    """Rectangles, given by tensors (B, 1, 1), as masks bool (B, rows, columns)."""
+    row = torch.arange(rows, device=top.device)[None, :, None]
+    column = torch.arange(columns, device=top.device)[None, None, :]
+    return (row >= top) & (row < top + height) & (column >= left) & (column < left + width)
 
 
 def through_time(places: Tensor, vit: ViTConfig) -> Tensor:

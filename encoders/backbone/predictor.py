@@ -19,6 +19,7 @@ class TokenPredictor(nn.Module):
         depth: transformer blocks.
         in_dim: width of the tokens that it reads.
         out_dim: width of its prediction for a token.
+        num_masks: number of masks, each of which has a mask token of its own.
 
     Raises:
         ValueError: a head is too narrow, or odd, for rotary positions; or a frame has a single place.
@@ -27,7 +28,7 @@ class TokenPredictor(nn.Module):
     positions: Tensor | None
     angles: Tensor | None
 
-    def __init__(self, vit: ViTConfig, dim: int, depth: int, in_dim: int, out_dim: int):
+    def __init__(self, vit: ViTConfig, dim: int, depth: int, in_dim: int, out_dim: int, num_masks: int = 1):
         super().__init__()
         if vit.grid[1:] == (1, 1):
             raise ValueError(
@@ -38,28 +39,32 @@ class TokenPredictor(nn.Module):
         check_width(dim, heads, vit.positions)
         self.heads = heads
         self.embed = nn.Linear(in_dim, dim)
-        self.mask_token = nn.Parameter(torch.zeros(dim))
+        self.mask_tokens = nn.Parameter(torch.zeros(num_masks, dim))
         rotary = vit.positions == "rotary"
-        self.register_buffer("positions", None if rotary else sincos_positions(vit.grid, dim), persistent=False)
+        self.register_buffer(
+            "positions", None if rotary else sincos_positions(vit.grid, dim, vit.position_base), persistent=False
+        )
         self.register_buffer("angles", rotary_angles(vit.grid, dim // heads) if rotary else None, persistent=False)
         self.blocks = nn.ModuleList(TransformerBlock(dim, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.out = nn.Linear(dim, out_dim)
-        nn.init.trunc_normal_(self.mask_token, std=0.02)
+        nn.init.trunc_normal_(self.mask_tokens, std=0.02)
 
-    def forward(self, context: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
+    def forward(self, context: Tensor, visible: Tensor, hidden: Tensor, mask: int = 0) -> Tensor:
         """Predictions for all tokens, the visible ones first.
 
         Args:
             context: encoded visible tokens, (B, V, in_dim).
             visible: their indices, (B, V).
             hidden: indices of the hidden tokens, (B, M).
+            mask: number of the mask, below `num_masks`.
 
         Returns:
             (B, V + M, out_dim).
         """
         places = torch.cat([visible, hidden], 1)
-        x = torch.cat([self.embed(context), repeat(self.mask_token, "d -> b m d", b=len(hidden), m=hidden.shape[1])], 1)
+        tokens = repeat(self.mask_tokens[mask], "d -> b m d", b=len(hidden), m=hidden.shape[1])
+        x = torch.cat([self.embed(context), tokens], 1)
         if self.positions is not None:
             x = x + self.positions[places]
         angles = None if self.angles is None else self.angles[places]

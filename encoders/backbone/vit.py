@@ -24,6 +24,8 @@ class ViTConfig:
     """How tubelets become tokens: conv (stride-2 convolutions), or linear (one linear map, as in ViT)."""
     positions: str = "sincos"
     """How blocks know where tokens are: sincos (added to tokens), or rotary (rotates queries and keys: V-JEPA 2)."""
+    position_base: float = 100.0
+    """Base of the frequencies of positions=sincos: 10000 as published, 100 to tell the places of a small grid apart."""
     dim: int = 64
     """Width D of a token."""
     depth: int = 2
@@ -49,6 +51,8 @@ class ViTConfig:
             raise ValueError(f"A conv stem halves the picture at each layer: patch must be 2^k, got {self.patch}.")
         if self.positions not in ("sincos", "rotary"):
             raise ValueError(f"positions must be sincos or rotary, got {self.positions!r}.")
+        if self.position_base <= 1:
+            raise ValueError(f"position_base must be above 1, got {self.position_base}.")
         check_width(self.dim, self.heads, self.positions)
 
     @property
@@ -148,7 +152,7 @@ class VideoTransformer(nn.Module):
         self.config = config
         self.stem = Stem(config)
         rotary = config.positions == "rotary"
-        positions = None if rotary else sincos_positions(config.grid, config.dim)
+        positions = None if rotary else sincos_positions(config.grid, config.dim, config.position_base)
         angles = rotary_angles(config.grid, config.dim // config.heads) if rotary else None
         self.register_buffer("positions", positions, persistent=False)
         self.register_buffer("angles", angles, persistent=False)
@@ -196,7 +200,7 @@ class VideoTransformer(nn.Module):
         return torch.cat([*outputs, self.norm(x)], -1) if outputs else self.norm(x)
 
     def extra_repr(self) -> str:
-        return f"positions={self.config.positions}"
+        return f"positions={self.config.positions}, position_base={self.config.position_base}"
 
 
 def gather_tokens(x: Tensor, index: Tensor) -> Tensor:
@@ -204,15 +208,21 @@ def gather_tokens(x: Tensor, index: Tensor) -> Tensor:
     return x.gather(1, repeat(index, "b v -> b v d", d=x.shape[-1]))
 
 
-def sincos_positions(grid: tuple[int, int, int], dim: int) -> Tensor:
+def sincos_positions(grid: tuple[int, int, int], dim: int, base: float) -> Tensor:
     """Fixed sine-cosine positions for a (time, height, width) grid: (N, dim).
 
-    Each axis gets a third of the features. Those left over when `dim` is no multiple of 6 are zero.
+    Each axis gets a third of the features. Those left over when `dim` is no multiple of 6 are zero; otherwise positions
+    are those of V-JEPA with its base of 10000.
+
+    Args:
+        grid: sizes of the three axes, N in all.
+        dim: number of features.
+        base: wavelengths go from 2 pi to 2 pi times nearly this number, in places.
     """
     per_axis = dim // 6 * 2
     axes = []
     for size in grid:
-        frequencies = 1 / 100 ** (torch.arange(per_axis // 2) / (per_axis // 2))
+        frequencies = 1 / base ** (torch.arange(per_axis // 2) / (per_axis // 2))
         angles = torch.arange(size).unsqueeze(1) * frequencies  # (size, per_axis / 2)
         axes.append(torch.cat([angles.sin(), angles.cos()], 1))
     time, height, width = grid

@@ -13,10 +13,16 @@ from dataclasses import dataclass, field
 
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mindreel.encoders.backbone.masks import PUBLISHED_MASKS, MaskConfig, distance_to_hidden, sample_masks
+from mindreel.encoders.backbone.masks import (
+    PUBLISHED_MASKS,
+    MaskConfig,
+    distance_to_hidden,
+    sample_masks,
+    sample_published_masks,
+)
 from mindreel.encoders.backbone.predictor import TokenPredictor
 from mindreel.encoders.backbone.vit import gather_tokens
 from mindreel.encoders.objectives.auxiliary import AuxiliaryConfig
@@ -55,6 +61,11 @@ class VJEPAConfig(VideoConfig):
     levels: int = 1
     """Number of evenly spaced layers whose outputs are predicted (version 2.1); 1 is the last layer alone."""
 
+    @property
+    def num_masks(self) -> int:
+        """Number of masks under which each clip is encoded."""
+        return len(PUBLISHED_MASKS) if self.published_masks else 1
+
     def __post_init__(self):
         if not 0 < self.jepa_fraction <= 1:
             raise ValueError(f"encoder.jepa_fraction must be above 0 and at most 1, got {self.jepa_fraction}.")
@@ -74,7 +85,10 @@ class VJEPA(VideoEncoder):
     def __init__(self, config: VJEPAConfig, action_dim: int, state_dim: int = 0):
         super().__init__(config, action_dim, state_dim)
         wide = config.levels * config.vit.dim
-        self.predictor = TokenPredictor(config.vit, config.predictor_dim, config.predictor_depth, wide, wide)
+        sizes = config.predictor_dim, config.predictor_depth, wide, wide
+        self.predictor = TokenPredictor(config.vit, *sizes, num_masks=config.num_masks)
+        if config.published_masks:
+            nn.init.zeros_(self.predictor.mask_tokens)  # as published
 
     def objective(self, batch: Batch) -> dict[str, Tensor]:
         """L1 error at hidden tokens, over a fraction of the batch."""
@@ -84,8 +98,11 @@ class VJEPA(VideoEncoder):
         count = max(1, round(config.jepa_fraction * len(batch.clip)))
         clip, stem = batch.clip[:count], batch.stem[:count]
         target = self._target(batch, count)
-        groups = PUBLISHED_MASKS if config.published_masks else (config.masks,)
-        losses = [self._masked_loss(stem, target, *sample_masks(masks, clip, config.vit)) for masks in groups]
+        if config.published_masks:
+            drawn = [sample_published_masks(mask, count, config.vit, clip.device) for mask in PUBLISHED_MASKS]
+        else:
+            drawn = [sample_masks(config.masks, clip, config.vit)]
+        losses = [self._masked_loss(stem, target, *mask, number) for number, mask in enumerate(drawn)]
         return {"vjepa_loss": config.jepa_coef * torch.stack(losses).mean()}
 
     @torch.no_grad()
@@ -100,11 +117,19 @@ class VJEPA(VideoEncoder):
         tokens = F.layer_norm(rearrange(tokens, "b n (levels d) -> b n levels d", levels=levels), (dim,))
         return rearrange(tokens, "b n levels d -> b n (levels d)")
 
-    def _masked_loss(self, stem: Tensor, target: Tensor, visible: Tensor, hidden: Tensor) -> Tensor:
-        """The loss under one mask, from stem tokens (B, N, D), targets (B, N, L * D), indices (B, V) and (B, M)."""
+    def _masked_loss(self, stem: Tensor, target: Tensor, visible: Tensor, hidden: Tensor, number: int) -> Tensor:
+        """The loss under one mask.
+
+        Args:
+            stem: tokens before any block, (B, N, D).
+            target: the teacher's tokens, (B, N, L * D).
+            visible: indices (B, V).
+            hidden: indices (B, M).
+            number: of the mask, which has a mask token of its own.
+        """
         config = self.config
         context = self.vit.encode(stem, visible, config.levels)  # (B, V, L * D)
-        predicted = self.predictor(context, visible, hidden)  # (B, V + M, L * D)
+        predicted = self.predictor(context, visible, hidden, number)  # (B, V + M, L * D)
         count = visible.shape[1]
         loss = (predicted[:, count:] - gather_tokens(target, hidden)).abs().mean()
         if config.visible_coef:

@@ -98,7 +98,7 @@ def to_transformers(encoder: VideoEncoder) -> "VJEPA2Model":
         pred_hidden_size=predictor.embed.out_features if predictor else vit.dim,
         pred_num_attention_heads=predictor.heads if predictor else vit.heads,
         pred_num_hidden_layers=len(predictor.blocks) if predictor else 0,
-        pred_num_mask_tokens=1,
+        pred_num_mask_tokens=len(predictor.mask_tokens) if predictor else 1,
     )
     model = VJEPA2Model(config)
     missing, strange = model.load_state_dict(_tensors(encoder, predictor), strict=False)
@@ -130,7 +130,8 @@ def from_transformers(
         raise ValueError(f"{folder} holds a {type(model).__name__}, not a VJEPA2Model.")
     theirs = model.config
     heads = math.gcd(theirs.pred_hidden_size, theirs.num_attention_heads)  # as our predictor has them
-    same_predictor = theirs.pred_num_mask_tokens == 1 and theirs.pred_num_attention_heads == heads
+    num_masks = config.num_masks if config else 1
+    same_predictor = theirs.pred_num_mask_tokens == num_masks and theirs.pred_num_attention_heads == heads
     vit = _vit_config(folder, theirs, frames, image_size)
     config = replace(
         config or VJEPAConfig(),
@@ -227,7 +228,7 @@ def _tensors(encoder: VideoEncoder, predictor: TokenPredictor | None) -> dict[st
     }
     if predictor is not None:
         tensors |= {
-            "predictor.embeddings.mask_tokens": predictor.mask_token.view(1, 1, 1, -1),
+            "predictor.embeddings.mask_tokens": predictor.mask_tokens[:, None, None],
             **_module_tensors("predictor.embeddings.predictor_embeddings", predictor.embed),
             **_block_tensors("predictor.layer", predictor.blocks),
             **_module_tensors("predictor.layernorm", predictor.norm),

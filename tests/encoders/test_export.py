@@ -177,3 +177,16 @@ def test_uploading_out_of_reach(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
     with pytest.raises(ValueError, match="was not uploaded"):
         push_to_hub(tmp_path, "mindreel-tests/none")
+
+
+def test_each_mask_token_is_exported(tmp_path):
+    config = replace(CONFIG, published_masks=True)
+    encoder = VJEPA(config, action_dim=1)
+    shaken(encoder)
+    save_pretrained(encoder, tmp_path, "Test", "nothing")
+    model = AutoModel.from_pretrained(tmp_path)
+    assert model.config.pred_num_mask_tokens == 2
+    assert torch.equal(model.predictor.embeddings.mask_tokens.flatten(1), encoder.predictor.mask_tokens.flatten(1))
+    back = from_transformers(tmp_path, 1, config)
+    assert torch.equal(back.predictor.mask_tokens, encoder.predictor.mask_tokens)
+    assert from_transformers(tmp_path, 1).predictor.mask_tokens.shape == (1, 48)  # of one mask: a new predictor

@@ -20,7 +20,18 @@ from mindreel.encoders import (
     has_objective,
     make_encoder,
 )
-from mindreel.encoders.backbone.masks import MaskConfig, distance_to_hidden, sample_masks, sample_tubes, show_only
+from mindreel.encoders.backbone.masks import (
+    PUBLISHED_MASKS,
+    MaskConfig,
+    cover,
+    cover_as_published,
+    distance_to_hidden,
+    motion_weight,
+    sample_masks,
+    sample_published_masks,
+    sample_tubes,
+    show_only,
+)
 from mindreel.encoders.backbone.readout import EmbeddingReadout, make_readout
 from mindreel.encoders.backbone.vit import VideoTransformer, ViTConfig, gather_tokens, sincos_positions
 from mindreel.encoders.probes.regression import (
@@ -34,19 +45,21 @@ from mindreel.encoders.probes.regression import (
 )
 
 VIT = ViTConfig(image_size=32, frames=4, tubelet=2, patch=8, dim=24, depth=1, heads=2)
+VIT_8 = replace(VIT, image_size=64)
 
 
 # ---- tokens ----
 
 
-def test_positions_follow_the_grid():
+@pytest.mark.parametrize("base", [100.0, 10_000.0])
+def test_positions_follow_the_grid(base):
     time, height, width, dim = 2, 3, 4, 20  # 6 features an axis, 2 left over
-    positions = sincos_positions((time, height, width), dim)
+    positions = sincos_positions((time, height, width), dim, base)
     assert positions.shape == (24, dim)
     for n in range(24):
         place = (n // 12, n // 4 % 3, n % 4)
         for axis, index in enumerate(place):
-            angles = [index / 100 ** (k / 3) for k in range(3)]
+            angles = [index / base ** (k / 3) for k in range(3)]
             expected = [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
             torch.testing.assert_close(positions[n, 6 * axis : 6 * axis + 6], torch.tensor(expected))
     assert not positions[:, 18:].any()
@@ -102,6 +115,8 @@ def test_levels_are_outputs_of_blocks():
 
 
 def test_sizes_that_do_not_divide_are_named():
+    with pytest.raises(ValueError, match="position_base must be above 1, got 1.0"):
+        replace(VIT, position_base=1.0)
     for wrong in ({"image_size": 30}, {"frames": 3}, {"heads": 5}):
         with pytest.raises(ValueError, match="must be a multiple"):
             replace(VIT, **wrong)
@@ -158,6 +173,86 @@ def test_motion_masks_cover_what_moves():
         shares[motion] = (hidden == 1 * 4 + 2).any(1).float().mean().item()
     assert shares[True] > 0.4  # the hidden number is the batch's smallest, so not every block shows whole
     assert shares[True] > 2 * shares[False]
+
+
+def chance(height: int, width: int, rows: int, columns: int) -> torch.Tensor:
+    """How likely a block whose top-left corner is uniform covers each place: (rows, columns)."""
+
+    def along(length: int, size: int) -> torch.Tensor:
+        place = torch.arange(size)
+        starts = place.clamp(max=size - length) - (place - length + 1).clamp(min=0) + 1  # that cover the place
+        return starts / (size - length + 1)
+
+    return along(height, rows)[:, None] * along(width, columns)
+
+
+def test_chance_by_hand():
+    assert chance(2, 3, 3, 3).tolist() == [[0.5] * 3, [1.0] * 3, [0.5] * 3]  # two starts along rows, one along columns
+
+
+def block_size(area: int, aspect: float, side: int) -> tuple[int, int]:
+    return min(side, round((area * aspect) ** 0.5)), min(side, round((area / aspect) ** 0.5))
+
+
+@pytest.mark.parametrize(("side", "count", "scale"), [(8, 4, 0.2), (14, 8, 0.15)])
+@pytest.mark.parametrize("motion", [True, False])
+def test_blocks_lie_everywhere_alike_where_nothing_moves(side, count, scale, motion):
+    """Each place is covered as often as by blocks whose corners are uniform: they do not pile up at the borders."""
+    config = MaskConfig(blocks=count, scale=scale, aspect_min=1.0, aspect_max=1.0)
+    still = torch.zeros(1, 1, 3, 8 * side, 8 * side)
+    weight = motion_weight(still, side, side) if motion else torch.ones(1, side**2)
+    found = cover(config, weight.expand(20_000, -1), side, side)
+    height, width = block_size(scale * side**2, 1.0, side)
+    expected = 1 - (1 - chance(height, width, side, side)) ** count
+    torch.testing.assert_close(found.float().mean(0), expected, rtol=0, atol=0.015)
+
+
+def test_a_block_covers_the_place_that_it_was_drawn_for():
+    config = MaskConfig(blocks=1, scale=0.2)
+    covered = cover(config, torch.eye(64).repeat(50, 1), 8, 8).flatten(1)
+    assert covered[torch.arange(3200), torch.arange(64).repeat(50)].all()
+
+
+def test_the_published_masks_cover_as_in_the_original():
+    """One size for a batch, corners uniform, masks that leave nothing free drawn again (facebookresearch/jepa)."""
+    side, aspects = 14, torch.linspace(0.75, 1.5, 5001).tolist()
+    vit = ViTConfig(image_size=8 * side, frames=1, tubelet=1, patch=8, dim=24, heads=2)
+    eight, two = PUBLISHED_MASKS
+    assert (eight.blocks, eight.scale, two.blocks, two.scale) == (8, 0.15, 2, 0.7)
+    sizes = [block_size(int(0.15 * side**2), aspect, side) for aspect in aspects]
+    expected = torch.stack([1 - (1 - chance(*size, side, side)) ** 8 for size in sizes]).mean(0)
+    assert expected[0, 0] == pytest.approx(0.08, abs=0.01) and expected[7, 7] == pytest.approx(0.95, abs=0.01)
+    found = torch.cat([cover_as_published(eight, 32, vit, torch.device("cpu")) for _ in range(400)])
+    torch.testing.assert_close(found.float().mean(0), expected, rtol=0, atol=0.03)
+    sizes = [block_size(int(0.7 * side**2), aspect, side) for aspect in aspects]
+    means = {size: mean_of_two(*size, side) for size in set(sizes)}
+    expected = torch.stack([means[size] for size in sizes]).mean(0)
+    found = torch.cat([cover_as_published(two, 32, vit, torch.device("cpu")) for _ in range(400)])
+    assert not found.flatten(1).all(1).any()
+    torch.testing.assert_close(found.float().mean(0), expected, rtol=0, atol=0.03)
+
+
+def mean_of_two(height: int, width: int, side: int) -> torch.Tensor:
+    """Mean over all pairs of blocks that leave a place free, by counting."""
+    starts = [(top, left) for top in range(side - height + 1) for left in range(side - width + 1)]
+    blocks = torch.zeros(len(starts), side, side, dtype=torch.bool)
+    for block, (top, left) in zip(blocks, starts, strict=True):
+        block[top : top + height, left : left + width] = True
+    pairs = (blocks[:, None] | blocks[None]).flatten(0, 1)
+    return pairs[~pairs.flatten(1).all(1)].float().mean(0)
+
+
+def test_the_published_masks_show_what_no_block_covers():
+    """As many tokens as the fullest mask of the batch leaves free, and none of them under a block."""
+    for mask in PUBLISHED_MASKS:
+        torch.manual_seed(5)
+        covered = cover_as_published(mask, 16, VIT_8, torch.device("cpu")).flatten(1)
+        torch.manual_seed(5)
+        visible, hidden = sample_published_masks(mask, 16, VIT_8, torch.device("cpu"))
+        assert visible.shape == (16, 2 * int((~covered).sum(1).min()))
+        assert hidden.shape == (16, 2 * int(covered.sum(1).min()))
+        both = covered.repeat(1, 2)  # two times
+        assert both.gather(1, hidden).all() and not both.gather(1, visible).any()
 
 
 @pytest.mark.parametrize(
@@ -307,7 +402,8 @@ def test_identity_changes_with_whatever_the_features_depend_on():
         encoder.get_buffer(name).add_(1.0)
         seen.add(encoder.identity())
     seen.add(small_encoder(vit=replace(VIT, heads=3)).identity())  # no weight differs
-    assert len(seen) == 1 + len(names) + 3
+    seen.add(small_encoder(vit=replace(VIT, position_base=10_000.0)).identity())
+    assert len(seen) == 1 + len(names) + 4
 
 
 def test_encoders_are_made_from_their_configs():

@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mindreel.encoders.backbone.masks import PUBLISHED_MASKS, MaskConfig, distance_to_hidden, sample_masks
+from mindreel import cli
+from mindreel.encoders.backbone.masks import PUBLISHED_MASKS, MaskConfig, distance_to_hidden, sample_published_masks
 from mindreel.encoders.backbone.vit import ViTConfig, gather_tokens
 from mindreel.encoders.objectives.auxiliary import AuxiliaryConfig
 from mindreel.encoders.objectives.vjepa import VJEPA, VJEPAConfig
 from mindreel.encoders.pretrainer import CollapseError, PretrainConfig, Pretrainer
 from mindreel.encoders.probes.regression import ProbeConfig, linear_probe
+from mindreel.run_config import GROUPS, TrainConfig
 
 FRAMES, STEPS, SIDE = 2, 2, 32
 CONFIG = VJEPAConfig(
@@ -147,11 +149,10 @@ def test_the_options_of_the_papers_by_hand(data):
     taught = made.teacher.encode(made.teacher.embed(clip), levels=2)  # the levels are layer-normed, and once more
     targets = [F.layer_norm(level, (24,)) for level in taught.split(24, -1)]
     errors = []
-    for masks in PUBLISHED_MASKS:
-        visible, hidden = sample_masks(masks, clip, vit)
-        assert hidden.shape[1] > visible.shape[1]
+    drawn = [sample_published_masks(mask, len(clip), vit, clip.device) for mask in PUBLISHED_MASKS]
+    for number, (visible, hidden) in enumerate(drawn):
         context = made.vit.encode(made.vit.embed(clip), visible, levels=2)
-        predicted = made.predictor(context, visible, hidden).split(24, -1)
+        predicted = made.predictor(context, visible, hidden, number).split(24, -1)
         total = 0.0
         for level, target in zip(predicted, targets, strict=True):
             total += (level[:, visible.shape[1] :] - gather_tokens(target, hidden)).abs().mean() / 2
@@ -161,6 +162,38 @@ def test_the_options_of_the_papers_by_hand(data):
     assert found.item() == pytest.approx(2.0 * (errors[0] + errors[1]).item() / 2, rel=1e-5)
     with pytest.raises(ValueError, match="blocks of the transformer, so it must be 1 to 1, got 2"):
         replace(CONFIG, levels=2)
+
+
+def test_each_published_mask_has_a_token_of_its_own(data):
+    made = encoder(data, published_masks=True)
+    assert made.predictor.mask_tokens.shape == (2, 24) and not made.predictor.mask_tokens.any()  # zero at first
+    assert encoder(data).predictor.mask_tokens.shape == (1, 24)
+    made.losses(*[x[:16] for x in data[:3]])["vjepa_loss"].backward()
+    gradient = made.predictor.mask_tokens.grad
+    assert gradient[0].any() and gradient[1].any() and not torch.allclose(gradient[0], gradient[1])
+    with torch.no_grad():
+        made.predictor.mask_tokens.copy_(torch.randn(2, 24))
+    single = encoder(data).predictor
+    state = made.predictor.state_dict()
+    single.load_state_dict(state | {"mask_tokens": state["mask_tokens"][1:]})
+    context, visible, hidden = torch.randn(3, 2, 24), torch.tensor([[0, 5]] * 3), torch.tensor([[1, 2, 7]] * 3)
+    torch.testing.assert_close(made.predictor(context, visible, hidden, 1), single(context, visible, hidden))
+    assert not torch.allclose(made.predictor(context, visible, hidden, 0), single(context, visible, hidden))
+
+
+def test_one_preset_is_the_published_recipe(data):
+    """The numbers of facebookresearch/jepa, configs/pretrain/vitl16.yaml; the transformer keeps our size."""
+    config = cli.compose(TrainConfig, GROUPS, ["preset=published"]).encoder
+    assert isinstance(config, VJEPAConfig) and config.published_masks and not config.auxiliary.active
+    assert (config.ema_start, config.ema_end, config.jepa_fraction, config.random_shift) == (0.998, 1.0, 1.0, 0)
+    assert (config.vit.stem, config.vit.positions, config.vit.position_base) == ("linear", "sincos", 10_000.0)
+    assert (config.vit.dim, config.levels, config.visible_coef) == (VJEPAConfig().vit.dim, 1, 0.0)
+    small = replace(config, vit=replace(config.vit, **{"image_size": SIDE, "frames": FRAMES, "tubelet": FRAMES}))
+    made = VJEPA(small, action_dim=1)
+    made.fit(data[0][:, :2], data[2][:, 0])
+    assert set(made.losses(*[x[:16] for x in data[:3]])) == {"vjepa_loss"}
+    smaller = cli.compose(TrainConfig, GROUPS, ["preset=published", "encoder.vit.positions=rotary"]).encoder
+    assert smaller.published_masks and smaller.vit.positions == "rotary"
 
 
 def train(made: VJEPA, data, steps: int, **changes) -> list[dict[str, float]]:
