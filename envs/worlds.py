@@ -11,8 +11,14 @@ from mindreel.envs.warp.graphs import PendingAny
 from mindreel.names import check_name
 
 OBSERVATIONS = ("pixels", "state", "depth", "segmentation", "behaviour")
+_MOST_FAULTS = 0.1  # of a task's decisions, ...
+_LEAST_FAULTS = 100  # ... once there were as many
 ENDLESS = 1000
 """Control steps after which an episode of a task without end is cut off."""
+
+
+class FaultyTaskError(ValueError):
+    """A task gives numbers that are not finite, too often for anything to be learned from it."""
 
 
 class Worlds(EnvBase):
@@ -54,6 +60,8 @@ class Worlds(EnvBase):
         self.num_envs = config.num_envs
         self.action_repeat = config.action_repeat
         self.observations = tuple(observations)
+        self.broken = torch.zeros(config.num_envs, dtype=torch.bool, device=device)
+        """Worlds that broke in the last step, (B,): it gave no transition of the task, so keep it out of replay."""
         self._last: dict[str, torch.Tensor] = {}
         self._pending_done: tuple[torch.Tensor, PendingAny] | None = None  # a step's `done`, and whether any holds
 
@@ -92,7 +100,11 @@ class Worlds(EnvBase):
         """Totals since this environment was made; reading them may wait for the device.
 
         `env_frames`: control steps of all worlds. `repaired_worlds`: worlds that broke and were reset.
-        `overflowed_worlds`: how often one of them was out of room for contacts or constraints.
+        `overflowed_worlds`: how often one of them was out of room for contacts or constraints. `faulty_decisions`: how
+        often the task's reward or state was not finite where its physics was sound; these worlds were reset too.
+
+        Raises:
+            FaultyTaskError: a tenth of the decisions were faulty.
         """
         raise NotImplementedError
 
@@ -108,6 +120,14 @@ class Worlds(EnvBase):
             if tensordict.get("done") is done and not any_done.read():
                 return tensordict
         return super().maybe_reset(tensordict)
+
+    def _check_faults(self, faulty: int, decisions: int, entries: list[str]) -> None:
+        """Raises FaultyTaskError if too many of a task's decisions, in all worlds, were faulty."""
+        if faulty >= max(_LEAST_FAULTS, _MOST_FAULTS * decisions):
+            raise FaultyTaskError(
+                f"The task {self.task_name} gave numbers that are not finite in {faulty} of {decisions} decisions, in: "
+                f"{', '.join(entries)}. Nothing can be learned from it: mend its reward or observation."
+            )
 
     def _note_done(self, done: torch.Tensor) -> None:
         """To be called in `_step` as soon as it is known which worlds are done, with the (B, 1) that it returns."""

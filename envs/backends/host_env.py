@@ -10,10 +10,10 @@ import torch
 from tensordict import TensorDictBase
 
 from mindreel.devices import check_device
-from mindreel.envs.backends.players import Observation, Player, Players
+from mindreel.envs.backends.players import Observation, Player, Players, StepResult
 from mindreel.envs.config import EnvConfig
 from mindreel.envs.masks import flags, select
-from mindreel.envs.worlds import ENDLESS, Worlds, check_no_nan
+from mindreel.envs.worlds import ENDLESS, FaultyTaskError, Worlds, check_no_nan
 
 _MOST_WORKERS = 16  # each holds an interpreter with torch
 
@@ -69,7 +69,7 @@ class HostEnv(Worlds):
         self.state_names = info.state_names
         self._low, self._high = (torch.tensor(x, dtype=torch.float32) for x in (info.action_low, info.action_high))
         self._episode_step = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
-        self._env_frames = self._repaired = 0
+        self._env_frames = self._repaired = self._faulty = self._decisions = 0
         self._seeds: list[int | None] = []
         self._set_seed(seed)
         self._last = self._tensors(self._start(np.arange(self.num_envs)))
@@ -78,7 +78,12 @@ class HostEnv(Worlds):
     @property
     def counters(self) -> dict[str, int]:
         # None of them overflows: MuJoCo itself makes room.
-        return {"env_frames": self._env_frames, "repaired_worlds": self._repaired, "overflowed_worlds": 0}
+        return {
+            "env_frames": self._env_frames,
+            "repaired_worlds": self._repaired,
+            "overflowed_worlds": 0,
+            "faulty_decisions": self._faulty,
+        }
 
     # ---- torchrl ----
 
@@ -86,14 +91,17 @@ class HostEnv(Worlds):
         action = tensordict.get("action").detach().cpu()  # (B, A)
         check_no_nan(action)
         result = self._players.step(action.clamp(self._low, self._high).numpy())
-        broken = result.broken | ~np.isfinite(result.reward) | ~_finite(result.observation)
+        faulty = ~result.broken & ~(np.isfinite(result.reward) & _finite(result.observation))
+        broken = result.broken | faulty
         self._env_frames += self.num_envs * self.action_repeat
         self._repaired += int(broken.sum())
+        self._count_faults(faulty, result)
         self._episode_step += 1
         reward, terminated, truncated, broken = (
             torch.as_tensor(x).to(self.device)
             for x in (result.reward, result.terminated, result.truncated | broken, broken)
         )
+        self.broken = broken
         now = self._tensors(result.observation)
         self._last = {name: select(broken, self._last[name], x) for name, x in now.items()}
         truncated = truncated | (self._episode_step >= self.episode_steps)
@@ -122,6 +130,24 @@ class HostEnv(Worlds):
         super().close(raise_if_closed=raise_if_closed)
         self._players.close()
 
+    def _count_faults(self, faulty: np.ndarray, result: StepResult) -> None:
+        """Warns of a task's first fault, and raises FaultyTaskError if there are too many; `faulty` is (B,) bool."""
+        self._decisions += self.num_envs
+        if not faulty.any():
+            return
+        wrong = ["reward"] if not np.isfinite(result.reward).all() else []
+        state = result.observation.get("state", np.zeros((self.num_envs, 0)))
+        wrong += [self.state_names[i] for i in np.flatnonzero(~np.isfinite(state).all(0))]
+        if not self._faulty:
+            warnings.warn(
+                f"The task {self.task_name} gave numbers that are not finite, in: {', '.join(wrong)}. Its worlds start "
+                "new episodes then, without reward; the counter faulty_decisions goes on counting.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self._faulty += int(faulty.sum())
+        self._check_faults(self._faulty, self._decisions, wrong)
+
     def _start(self, worlds: np.ndarray) -> Observation:
         seeds = [self._seeds[i] for i in worlds]
         for i in worlds:
@@ -129,7 +155,7 @@ class HostEnv(Worlds):
         observation = self._players.reset(worlds, seeds)
         wrong = worlds[~_finite(observation)].tolist()
         if wrong:  # nothing good came before that could be shown in its place
-            raise ValueError(f"{self.task_name} starts with a state that is not finite, in its worlds {wrong}.")
+            raise FaultyTaskError(f"{self.task_name} starts with a state that is not finite, in its worlds {wrong}.")
         return observation
 
     def _tensors(self, observation: Observation) -> dict[str, torch.Tensor]:

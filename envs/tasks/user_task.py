@@ -4,6 +4,8 @@ import hashlib
 import importlib.util
 import inspect
 import sys
+import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -47,11 +49,26 @@ def load_task(path: str) -> Task:
     if len(classes) > 1:
         raise ValueError(f"{path} defines {len(classes)} subclasses of Task: keep one.")
     if classes:
-        return _from_class(classes[0], file)
+        return _noting_open_actions(_from_class(classes[0], file))
     for name in ("XML", "reward"):
         if not hasattr(module, name):
             raise ValueError(f"{path} defines no {name}: give a subclass of Task, or XML and reward(sim).")
-    return _FileTask(module, file)
+    return _noting_open_actions(_FileTask(module, file))
+
+
+def _noting_open_actions(task: Task) -> Task:
+    """The task, after warning of actuators whose controls have no bounds."""
+    model = task.model
+    actuators = [model.actuator(i) for i in range(model.nu) if not model.actuator_ctrllimited[i]]
+    if actuators:
+        names = ", ".join(repr(one.name) if one.name else f"number {one.id}" for one in actuators)
+        warnings.warn(
+            f"{task.xml}: actuators without ctrlrange get controls from -1 to 1 (a position servo: radians or metres): "
+            f'{names}. Say in the XML what they reach, as ctrlrange="-2 2" (or inheritrange="1" for a servo).',
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return task
 
 
 def _module(file: Path) -> ModuleType:
@@ -91,6 +108,7 @@ class _FileTask(Task):
         self.xml = str(model)  # pyright: ignore[reportAttributeAccessIssue]
         self.time_limit = float(getattr(module, "TIME_LIMIT", _EPISODE_SECONDS))  # pyright: ignore
         self.control_timestep = getattr(module, "CONTROL_TIMESTEP", None)  # pyright: ignore
+        self._file = file
         self._functions: dict[str, Callable[..., Any]] = {
             name: getattr(module, name)
             for name in ("reward", "observation", "reset", "terminated")
@@ -100,18 +118,31 @@ class _FileTask(Task):
 
     def reset(self, sim: WarpSim, mask: torch.Tensor, generator: WorldGenerator) -> None:
         if "reset" in self._functions:
-            self._functions["reset"](sim, mask, generator)
+            self._call("reset", sim, mask, generator)
 
     def observation(self, sim: WarpSim) -> dict[str, torch.Tensor]:
         if "observation" not in self._functions:
             return {"position": sim.qpos, "velocity": sim.qvel}
-        seen = self._functions["observation"](sim)
+        seen = self._call("observation", sim)
         return seen if isinstance(seen, dict) else {"observation": seen}
 
     def reward(self, sim: WarpSim) -> torch.Tensor:
-        return self._functions["reward"](sim)
+        return self._call("reward", sim)
 
     def terminated(self, sim: WarpSim) -> torch.Tensor:
         if "terminated" not in self._functions:
             return super().terminated(sim)
-        return self._functions["terminated"](sim)
+        return self._call("terminated", sim)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """The result of one of the file's functions.
+
+        Raises:
+            ValueError: with the line, for anything that it raises.
+        """
+        try:
+            return self._functions[name](*arguments)
+        except Exception as error:
+            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(self._file)]
+            line = f", line {frames[-1].lineno}" if frames else ""
+            raise ValueError(f"{self._file}{line}: {name} fails: {type(error).__name__}: {error}") from error

@@ -11,10 +11,11 @@ from mindreel.envs.config import EnvConfig
 from mindreel.envs.generator import WorldGenerator
 from mindreel.envs.masks import flags, select
 from mindreel.envs.tasks import Task
+from mindreel.envs.tasks.check_task import check_task
 from mindreel.envs.warp.cameras import PICTURES, aimed_cameras
 from mindreel.envs.warp.randomize import Randomizer, textures_for, varied_fields
 from mindreel.envs.warp.simulation import OVERFLOWS, WarpSim
-from mindreel.envs.worlds import ENDLESS, Worlds, check_no_nan
+from mindreel.envs.worlds import ENDLESS, FaultyTaskError, Worlds, check_no_nan
 
 
 class WarpEnv(Worlds):
@@ -94,13 +95,16 @@ class WarpEnv(Worlds):
         control_steps = ENDLESS if math.isinf(task.control_steps) else task.control_steps * task.substeps / substeps
         self.episode_steps = config.time_limit or max(1, math.ceil(control_steps - 1e-6) // self.action_repeat)
         self.action_dim = task.model.nu
-        self.state_names = _check_task(task, self.sim)
+        self.state_names = check_task(task, task_name, self.sim)
         self._generator = WorldGenerator(seed, self.num_envs, first_world)
         self._randomizer = Randomizer(randomize, self.sim, render if paints else None)
         self._episode_step = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         self._repaired = torch.zeros((), dtype=torch.int64, device=self.device)
         self._overflowed = torch.zeros(len(OVERFLOWS), dtype=torch.int64, device=self.device)
         self._not_finite = torch.zeros(1 + len(self.state_names), dtype=torch.int64, device=self.device)
+        self._faulty = torch.zeros((), dtype=torch.int64, device=self.device)  # decisions
+        self._bad_starts = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._decisions = 0  # of all worlds
         self._reported: set[str] = set()  # what was warned of: keys of `OVERFLOWS`, "not finite"
         self._env_frames = 0
         self._last = self._observe()
@@ -113,6 +117,7 @@ class WarpEnv(Worlds):
             "env_frames": self._env_frames,
             "repaired_worlds": int(self._repaired),
             "overflowed_worlds": int(self._overflowed.sum()),
+            "faulty_decisions": int(self._faulty),
         }
 
     # ---- torchrl ----
@@ -135,7 +140,8 @@ class WarpEnv(Worlds):
         self._env_frames += self.num_envs * self.action_repeat
         self._episode_step += 1
 
-        broken = self._find_broken(valid, reward)
+        self._decisions += self.num_envs
+        broken = self.broken = self._find_broken(valid, reward)
         ends = flags(terminated & ~broken, broken | (self._episode_step >= self.episode_steps))
         self._note_done(ends["done"])
         self._repair(broken)
@@ -153,6 +159,7 @@ class WarpEnv(Worlds):
         self.sim.forward()
         self._episode_step.masked_fill_(mask, 0)
         self._last = self._observe()
+        self._check_start(mask)
         return self.observe()
 
     def _set_seed(self, seed: int | None) -> None:
@@ -175,12 +182,28 @@ class WarpEnv(Worlds):
     def _state(self) -> torch.Tensor:
         return torch.cat(list(self.task.observation(self.sim).values()), dim=-1)  # (B, n)
 
+    def _check_start(self, mask: torch.Tensor) -> None:
+        """Lets no state that is not finite out of the reset of the worlds of `mask`, (B,)."""
+        wrong = ~self._state().isfinite() & mask[:, None]  # (B, n)
+        if self.device.type != "cpu":  # asking would wait: `_report` does
+            self._bad_starts += wrong.any(-1).sum()
+            if "state" in self._last:
+                self._last["state"] = self._last["state"].nan_to_num(0.0, 0.0, 0.0)
+        elif wrong.any():
+            entries = [self.state_names[i] for i in wrong.any(0).nonzero()[:, 0].tolist()]
+            raise FaultyTaskError(
+                f"The task {self.task_name} starts with a state that is not finite, in its worlds "
+                f"{wrong.any(-1).nonzero()[:, 0].tolist()}, in: {', '.join(entries)}. Mend its reset or observation."
+            )
+
     def _find_broken(self, valid: torch.Tensor, reward: torch.Tensor) -> torch.Tensor:
         """Worlds that must be reset, (B,) bool, given those whose action was `valid` and the rewards; counts why."""
         self._overflowed += self.sim.overflowed().sum(0)
         sound = valid & ~self.sim.broken()
         wrong = ~torch.cat([reward[:, None], self._state()], dim=-1).isfinite()  # (B, 1 + n)
-        self._not_finite += (wrong & sound[:, None]).sum(0)
+        wrong_task = wrong & sound[:, None]
+        self._not_finite += wrong_task.sum(0)
+        self._faulty += wrong_task.any(-1).sum()
         return ~sound | wrong.any(-1)
 
     def _repair(self, broken: torch.Tensor) -> None:
@@ -194,9 +217,18 @@ class WarpEnv(Worlds):
             self._report()
 
     def _report(self) -> None:
-        """Warns, once for each, of buffers that were too small and of a task that is at fault; waits for the device."""
+        """Warns, once for each, of buffers that were too small and of a task that is at fault; waits for the device.
+
+        Raises:
+            FaultyTaskError: it is at fault in too many decisions.
+        """
         names = ("reward", *self.state_names)
         wrong = [name for name, count in zip(names, self._not_finite.tolist(), strict=True) if count]
+        self._check_faults(int(self._faulty), self._decisions, wrong)
+        if int(self._bad_starts):
+            raise FaultyTaskError(
+                f"The task {self.task_name} starts with a state that is not finite: mend its reset or observation."
+            )
         if wrong and "not finite" not in self._reported:
             self._reported.add("not finite")
             warnings.warn(
@@ -249,35 +281,3 @@ class WarpEnv(Worlds):
         self._env_frames = int(state["env_frames"])
         self._generator.load_state(state["generator"].cpu())
         self._last = self._observe()
-
-
-def _check_task(task: Task, sim: WarpSim) -> tuple[str, ...]:
-    """Names of the state's entries, after making sure that all that the task says is what `Task` asks for."""
-    if task.model.nu == 0:
-        raise ValueError("The task's model has no actuators, so there is nothing to decide: add some to its XML.")
-    batch = sim.num_worlds
-    try:
-        observation = task.observation(sim)
-        others = {"reward": task.reward(sim), "terminated": task.terminated(sim)}
-    except Exception as error:  # the task may be the user's, and raise anything
-        raise ValueError(
-            f"The task's observation, reward or terminated fails where no episode has begun: {type(error).__name__}: "
-            f"{error}. What they read besides the worlds has to be there from the start; numbers of your own for each "
-            "world belong into sim.data('userdata')."
-        ) from error
-    for name, x in observation.items():
-        _check(f"observation's {name!r}", x, f"float32 ({batch}, n)", x.ndim == 2 and len(x) == batch, torch.float32)
-    for name, x, dtype in (
-        ("reward", others["reward"], torch.float32),
-        ("terminated", others["terminated"], torch.bool),
-    ):
-        x = torch.as_tensor(x)
-        _check(name, x, f"{str(dtype).removeprefix('torch.')} ({batch},)", x.shape == (batch,), dtype)
-    return tuple(f"{name}[{i}]" for name, x in observation.items() for i in range(x.shape[-1]))
-
-
-def _check(name: str, x: torch.Tensor, wanted: str, fits: bool, dtype: torch.dtype) -> None:
-    if not fits or x.dtype != dtype:
-        raise ValueError(
-            f"The task's {name} should be {wanted}, one row for each world, got {x.dtype} {tuple(x.shape)}."
-        )

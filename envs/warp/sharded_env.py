@@ -73,6 +73,7 @@ class ShardedEnv(Worlds):
         check_no_nan(action)
         parts = self._call("step", self._split(action))
         self._set_last(parts)
+        self.broken = _joined(parts, "broken")
         reward, terminated, truncated = (_joined(parts, name) for name in ("reward", "terminated", "truncated"))
         ends = flags(terminated[:, 0], truncated[:, 0])
         self._note_done(ends["done"])
@@ -182,7 +183,8 @@ class _Shard:
 
     def step(self, action: np.ndarray) -> dict[str, np.ndarray]:
         after = self._env.step(self._env.observe().set("action", torch.from_numpy(action)))["next"]
-        return self._arrays(after, *self._env.observations, "reward", "terminated", "truncated")
+        arrays = self._arrays(after, *self._env.observations, "reward", "terminated", "truncated")
+        return arrays | {"broken": self._env.broken.numpy()}
 
     def reset(self, mask: np.ndarray) -> dict[str, np.ndarray]:
         fresh = self._env.reset(self._env.observe().set("_reset", torch.from_numpy(mask)))

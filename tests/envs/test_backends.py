@@ -68,7 +68,12 @@ def test_official_worlds_are_the_official_environment():
         assert steps["next", "reward"][t, 0].item() == pytest.approx(reward, abs=1e-5)
     assert reference.physics.data.time == pytest.approx(8 * 0.025)
     assert not torch.equal(steps["state"][0, 0], steps["state"][0, 1])
-    assert env.counters == {"env_frames": 9 * 2 * WORLDS, "repaired_worlds": 0, "overflowed_worlds": 0}
+    assert env.counters == {
+        "env_frames": 9 * 2 * WORLDS,
+        "repaired_worlds": 0,
+        "overflowed_worlds": 0,
+        "faulty_decisions": 0,
+    }
 
 
 def seed_of(seed: int, world: int) -> int:
@@ -279,13 +284,19 @@ def test_numbers_that_are_not_finite_do_not_reach_the_agent():
     """As a world of `WarpEnv` that breaks: no reward, the last good observation, truncated, counted, started anew."""
     env = make_env("Failing-v0", 4, observations=("state",), backend="gym", workers=0, action_repeat=1)
     _, root = env.step_and_maybe_reset(env.reset().set("action", torch.full((4, 1), 0.25)))
-    step, root = env.step_and_maybe_reset(root.set("action", torch.tensor([[0.5], [0.75], [-0.75], [-0.5]])))
+    action = torch.tensor([[0.5], [0.75], [-0.75], [-0.5]])
+    with pytest.warns(RuntimeWarning, match="The task Failing-v0 gave numbers that are not finite, in: reward, obs"):
+        step, root = env.step_and_maybe_reset(root.set("action", action))
     after = step["next"]
     assert after["state"][:, 0].tolist() == [0.5, 0.25, 0.25, -0.5]
     assert after["reward"][:, 0].tolist() == [0.5, 0, 0, -0.5]
     assert after["truncated"][:, 0].tolist() == after["done"][:, 0].tolist() == [False, True, True, False]
     assert root["state"][:, 0].tolist() == [0.5, 0, 0, -0.5]
-    assert env.counters["repaired_worlds"] == 2
+    assert env.counters["repaired_worlds"] == env.counters["faulty_decisions"] == 2
+    assert env.broken.tolist() == [False, True, True, False]
+    with pytest.raises(ValueError, match="The task Failing-v0 gave .* in 10[0-9] of 1[0-9]* decisions"):
+        for _ in range(30):
+            env.step_and_maybe_reset(root.set("action", torch.full((4, 1), 0.75)))
 
 
 def test_pictures_and_numbers_of_a_dict_are_told_apart():
@@ -349,7 +360,7 @@ def test_worlds_elsewhere_cannot_be_saved_and_say_so():
     with pytest.warns(UserWarning, match="not resume bit-exactly"):
         env.load_worlds_state(saved)
     assert not env.resumes_exactly and not torch.equal(env.observe()["state"], before)
-    assert env.counters == {"env_frames": 8, "repaired_worlds": 0, "overflowed_worlds": 0}
+    assert env.counters == {"env_frames": 8, "repaired_worlds": 0, "overflowed_worlds": 0, "faulty_decisions": 0}
     with pytest.raises(ValueError, match="another backend"):
         env.load_worlds_state({"sim.qpos": torch.zeros(2)})
 

@@ -104,8 +104,18 @@ def test_a_subclass_of_task(tmp_path):
         (BARE + "def terminated(sim): return sim.qpos[:, 0]", r"terminated should be bool \(2,\).*float32"),
         (
             'XML = "rod.xml"\ngoal = None\ndef reward(sim): return -(sim.qpos[:, 0] - goal).abs()',
-            r"fails where no episode has begun: TypeError.*sim.data\('userdata'\)",
+            r"fails where no episode has begun: .*rod.py, line 3: reward fails: TypeError.*sim.data\('userdata'\)",
         ),
+        (
+            'XML = "rod.xml"\nimport numpy as np\ndef reward(sim): return np.cos(sim.qpos[:, 0].numpy())',
+            r"rod.py: its reward should be float32 \(2,\), a torch tensor .* got a numpy.ndarray. Compute it",
+        ),
+        (
+            BARE + "def observation(sim): return [sim.qpos, sim.qvel]",
+            r"rod.py: its observation's 'observation' should be float32 .* got a list. Join its parts: torch.cat",
+        ),
+        (BARE + "def observation(sim): return {}", "observation should be a dict of tensors"),
+        (BARE + "def terminated(sim): return False", "terminated should be bool .* got a bool"),
         (
             BARE + "CONTROL_TIMESTEP = 0.025",
             r"of .*rod.xml's physics timestep, 0.01 s, got 0.025 s: 2.5 times",
@@ -125,6 +135,70 @@ def test_a_solver_that_warp_lacks_is_named_with_the_file(tmp_path):
     model = MODEL.replace("<option ", '<option solver="PGS" ')
     with pytest.raises(ValueError, match=r"rod.xml: mujoco_warp lacks .*PGS.* solver=\"Newton\""):
         make_env(written(tmp_path, BARE, model), 1, observations=("state",))
+
+
+def test_a_reset_that_fails_is_named_with_its_line(tmp_path):
+    env = make_env(
+        written(tmp_path, f"{BARE}\ndef reset(sim, mask, generator):\n    sim.lost"), 1, observations=("state",)
+    )
+    with pytest.raises(ValueError, match=r"rod.py, line \d+: reset fails: AttributeError: .*'lost'"):
+        env.reset()
+
+
+def test_actuators_without_a_range_are_said_with_the_field_to_set(tmp_path):
+    servo = MODEL.replace('<motor joint="swing" gear="2" ctrlrange="-1 1"/>', '<position joint="swing" kp="20"/>')
+    assert servo != MODEL
+    path = written(tmp_path, BARE, servo)
+    with pytest.warns(
+        RuntimeWarning, match=r"rod.xml: actuators without ctrlrange .*from -1 to 1.*number 0.*ctrlrange="
+    ) as said:
+        make_env(path, 1, observations=("state",))
+    assert len(said) == 1
+    (tmp_path / "rod.xml").write_text(servo.replace('kp="20"', 'kp="20" ctrlrange="-2 2"'))
+    env = make_env(path, 1, observations=("state",))
+    assert env.action_spec.space.high.item() == 2
+
+
+NAN_AFTER = """
+import torch
+def observation(sim):
+    late = sim.data("time")[:, None] > {seconds}
+    return torch.where(late, torch.nan, sim.qpos)
+"""
+
+
+def play_until_it_stops(env, steps: int) -> None:
+    root = env.reset()
+    for _ in range(steps):
+        step, root = env.step_and_maybe_reset(root.set("action", torch.zeros(2, 1)))
+        assert step["next", "state"].isfinite().all() and root["state"].isfinite().all()
+        assert torch.equal(env.broken, step["next", "truncated"][:, 0] & (step["next", "reward"][:, 0] == 0))
+
+
+@pytest.mark.filterwarnings("ignore:The task")
+def test_a_task_that_is_no_number_for_long_is_kept_apart_and_then_stops(tmp_path):
+    code = BARE + NAN_AFTER.format(seconds=0.01)
+    env = make_env(written(tmp_path, code), 2, observations=("state",), action_repeat=2)
+    play_until_it_stops(env, 40)
+    assert env.counters["faulty_decisions"] == 80 == env.counters["repaired_worlds"] and env.broken.all()
+    with pytest.raises(ValueError, match=r"The task .*rod.py gave numbers .* in 100 of 100 decisions, in: observation"):
+        play_until_it_stops(env, 20)
+
+
+@pytest.mark.filterwarnings("ignore:The task")
+def test_a_task_that_is_seldom_no_number_goes_on(tmp_path):
+    code = BARE + NAN_AFTER.format(seconds=0.39)  # in one of 20 decisions
+    env = make_env(written(tmp_path, code), 2, observations=("state",), action_repeat=2)
+    play_until_it_stops(env, 1200)
+    assert env.counters["faulty_decisions"] == 120
+
+
+def test_a_task_that_starts_with_no_number_stops_at_once(tmp_path):
+    code = BARE + NAN_AFTER.format(seconds=-1)
+    with pytest.raises(
+        ValueError, match=r"The task .*rod.py starts with a state .* in its worlds \[0, 1\], in: observation"
+    ):
+        make_env(written(tmp_path, code), 2, observations=("state",)).reset()
 
 
 @pytest.mark.parametrize(
