@@ -193,7 +193,7 @@ def test_lists_in_brackets_are_one_value() -> None:
         (["jobs=1,2"], "jobs holds for all runs: give it one value"),
         (["jobs=0"], "at least one run at a time"),
         (["run=runs/x"], "leave out run="),
-        (["seed=1,two"], "seed=two: expected an int"),
+        (["seed=1,two"], "seed=two: expected"),
         (["launcher=slurm"], "expected one of local, submitit"),
     ],
 )
