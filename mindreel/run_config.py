@@ -1,8 +1,9 @@
 """What a run is made of, as frozen dataclasses: worlds, loop, encoder, world model, agent."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mindreel.agents import AGENTS
@@ -49,6 +50,20 @@ class RunConfig:
     """Size of the latent model."""
     agent: Any = field(default_factory=MPCConfig)
     """How the agent learns and acts."""
+
+    @classmethod
+    def check_saved(cls, values: Mapping[str, Any], file: Path) -> None:
+        """Raises ValueError for the config.yaml of a run that has an encoder alone, which no command goes on with."""
+        if values.get("data") and not hasattr(cls, "data"):
+            kind = f"pretrained on data={values['data']}"
+        elif "rollouts" in values:
+            kind = "that scripts/probe.py trained"
+        else:
+            return
+        raise ValueError(
+            f"{file}: that run is an encoder {kind}, without an agent or a replay. "
+            f"Start from it with encoder_from={file.parent}."
+        )
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
-"""Layers of values into one typed config, and configs in files."""
+"""Configs from presets, saved runs and the command line, and into files."""
 
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mindreel.cli import fields, notation
+import yaml
+from pydantic_core import to_jsonable_python
+
+from mindreel.cli.fields import updated
+from mindreel.cli.text import parse, read
 from mindreel.files import write_text
 from mindreel.names import check_name, nearest
 
@@ -14,128 +18,105 @@ Groups = Mapping[str, Mapping[str, type]]
 PRESETS = Path(__file__).parents[1] / "scripts" / "presets"
 
 
-def compose(
-    config_cls: type, groups: Groups, overrides: Sequence[str] = (), *, base: str | None = None, presets: Path = PRESETS
-) -> Any:
-    """The config that `overrides` (`field=value`, `group=choice`, `preset=name`) ask for.
+def compose(cls: type, groups: Groups, arguments: Sequence[str], *, base: str = "", presets: Path = PRESETS) -> Any:
+    """The config that `arguments` (`field=value`, `group=choice`, `preset=name`) ask for.
 
-    Args:
-        config_cls: frozen dataclass; a group's field is annotated Any and holds an instance of its default choice.
-        groups: what there is to choose from.
-        overrides: of a repeated key the last one counts.
-        base: the field that names a saved run, which then lies below the overrides.
-        presets: folder of the preset files.
-
-    Raises:
-        ValueError: an unknown field, choice or preset, or a value of the wrong type or out of range.
-        FileNotFoundError: the saved run has no config.yaml.
+    `base` is the field that names a saved run, which lies below the arguments. A method `check_saved(values, file)` of
+    `cls` may refuse one. A mistake is a ValueError, a run that is not there a FileNotFoundError.
     """
-    given = _split(overrides, groups)
-    preset, saved = given.pop("preset", None), given.get(base or "", "")
-    overrides = [f"{key}={text}" for key, text in given.items()]
-    if preset and saved:
-        raise ValueError(f"{base}={saved} brings its own config: leave out preset={preset}")
-    if notation.parse(saved):
-        return load(saved if saved[0] not in "'\"" else notation.parse(saved), config_cls, groups, overrides)
-    if preset is None:
-        return from_dict({}, config_cls, groups, overrides)
-    check_name(preset, [file.stem for file in presets.glob("*.yaml")], "preset")
-    # A preset says where a run is written; a command that reads runs is told which by the command line alone.
-    layer = {key: value for key, value in notation.read(presets / f"{preset}.yaml").items() if key != base}
-    return from_dict(layer, config_cls, groups, overrides, presets / f"{preset}.yaml")
+    given = _nested(arguments, groups)
+    preset, run = given.pop("preset", None), given.get(base)
+    if preset and run:
+        raise ValueError(f"{base}={run} brings its own config: leave out preset={preset}")
+    if run:
+        file = config_file(str(run))
+        values = read(file)
+        if hasattr(cls, "check_saved"):
+            cls.check_saved(values, file)
+    elif preset:
+        check_name(str(preset), [one.stem for one in presets.glob("*.yaml")], "preset")
+        file = presets / f"{preset}.yaml"
+        values = {key: value for key, value in read(file).items() if key != base}  # it names no run to read
+    else:
+        file, values = "", {}
+    return from_dict(values, cls, groups, file, given)
 
 
-def load(path: Path | str, config_cls: type, groups: Groups, overrides: Sequence[str] = ()) -> Any:
-    """The config saved in a file, or in a run folder's config.yaml, with overrides over it; raises as `compose`."""
-    return from_dict(notation.read(config_file(path)), config_cls, groups, overrides, config_file(path))
+def load(path: Path | str, cls: type, groups: Groups) -> Any:
+    """The config saved in a file, or in a run folder's config.yaml; raises as `compose`."""
+    return from_dict(read(config_file(path)), cls, groups, config_file(path))
 
 
 def from_dict(
-    values: Mapping[str, Any], config_cls: type, groups: Groups, overrides: Sequence[str] = (), source: Path | str = ""
+    values: Mapping[str, Any], cls: type, groups: Groups, source: Path | str, given: Mapping[str, Any] | None = None
 ) -> Any:
-    """The config of plain values, read from the file `source`, with overrides over it; raises as `compose`."""
-    given, chosen = _split(overrides, groups), {}
-    initial, below = fields.defaults(config_cls), fields.plain(config_cls)
-    above = {key: value for key, value in values.items() if key.partition("/")[0] not in groups}
+    """The config of values from the file `source`, under the `given` ones; both nested, a group's choice at `name`."""
+    config, below, above = cls(), dict(values), dict(given or {})
     for group, choices in groups.items():
-        default = choice_name(initial[group], choices)
-        for key, value in values.items():
-            if key.partition("/")[0] == group:
-                if not isinstance(value, Mapping):
-                    raise ValueError(f"{source}: {key}: expected fields, as in {key}: {{name: ...}}, got {value!r}")
-                check_name(key.partition("/")[2] or str(value.get("name", default)), choices, group, str(source))
-        own = dict(values.get(group, {}))
-        stood = own.pop("name", default)
-        name = given.pop(group, stood)
+        default = choice_name(getattr(config, group), choices)
+        saved, asked = below.get(group, {}), dict(above.get(group, {}))
+        saved = dict(saved) if isinstance(saved, Mapping) else {"name": saved}
+        saved_name = str(saved.pop("name", default))
+        check_name(saved_name, choices, group, str(source))
+        name = str(asked.pop("name", saved_name))
         check_name(name, choices, group)
-        chosen[group] = choices[name]
-        assert "name" not in fields.defaults(chosen[group]), f"{group}.name is the choice's"
-        # A command may hold other values for its default choice than the class does.
-        below[group] = fields.plain(chosen[group], initial[group] if name == default else None)
-        above[group] = (own if name == stood else {}) | values.get(f"{group}/{name}", {})
-    kinds = {name: kind for name, kind, *_ in fields.walk(config_cls, **chosen)}
-    below = _merged(below, above)
-    for key, text in given.items():
-        value, wanted = notation.parse(text), fields.describe(kinds.get(key, Any))
-        if type(value) in (int, float) and re.search("text|a path", wanted) and not re.search("an int|a float", wanted):
-            value = text
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        below = _merged(below, value)
+        if name != default:
+            config = replace(config, **{group: choices[name]()})
+        of_choices = {choice: below.pop(f"{group}/{choice}", None) or {} for choice in choices}
+        below[group] = (saved if name == saved_name else {}) | of_choices[name]
+        above[group] = asked
     try:
-        built = fields.validate(config_cls, chosen, below)
+        config = updated(config, below)
     except ValueError as error:
-        where, sentence = error.args
-        of_call = [key for key in given if f"{key}.".startswith(f"{where}.") or f"{where}.".startswith(f"{key}.")]
-        raise ValueError(sentence if of_call or not source else f"{source}: {sentence}") from error
-    return config_cls(**built)
+        raise ValueError(f"{source}: {error}") from error
+    return updated(config, above)
+
+
+def _nested(arguments: Sequence[str], groups: Groups) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for argument in arguments:
+        field, equals, text = argument.partition("=")
+        if not equals or not field or field.startswith("-"):
+            raise ValueError(f"{argument!r}: expected field=value, as in {field.lstrip('-')}=value, or --help")
+        *sections, key = (f"{field}.name" if field in groups else field).split(".")
+        place = found
+        for section in sections:
+            if not isinstance(place.get(section), dict):
+                place[section] = {}
+            place = place[section]
+        place[key] = parse(text)
+    return found
 
 
 def to_dict(config: Any, groups: Groups) -> dict[str, Any]:
     """The config as plain values, each group with its choice's name first."""
-    values = fields.plain(type(config), config)
+    values = to_jsonable_python(config)
     for group, choices in groups.items():
         values[group] = {"name": choice_name(getattr(config, group), choices), **values[group]}
     return values
 
 
+def to_yaml(config: Any, groups: Groups, leave_out: Sequence[str] = ()) -> str:
+    """The text of a config.yaml, without the fields to leave out."""
+    values = {key: value for key, value in to_dict(config, groups).items() if key not in leave_out}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
 def save(config: Any, groups: Groups, path: Path | str, leave_out: Sequence[str] = ()) -> None:
     """Writes a file that `load` reads back to an equal config, but for the fields to leave out."""
-    values = {key: value for key, value in to_dict(config, groups).items() if key not in leave_out}
-    write_text(path, notation.dump(values))
+    write_text(path, to_yaml(config, groups, leave_out))
 
 
 def choice_name(config: Any, choices: Mapping[str, type]) -> str:
     """The name under which a group offers this config's class."""
-    assert len(set(choices.values())) == len(choices), "one class under two names"
-    return {cls: name for name, cls in choices.items()}[type(config)]
+    return next(name for name, cls in choices.items() if cls is type(config))
 
 
 def config_file(path: Path | str) -> Path:
-    """The file itself, or the config.yaml of a run folder; `FileNotFoundError` names the runs beside it."""
-    file = Path(path) if Path(path).suffix and not Path(path).is_dir() else Path(path) / "config.yaml"
+    """The file itself, or the config.yaml of a run folder; `FileNotFoundError` names the runs near it."""
+    path = Path(path)
+    file = path if path.is_file() else path / "config.yaml"
     if not file.is_file():
-        folder = file.parent if file.parent.is_dir() else file.parent.parent
-        near = nearest(file.parent.name, [one.parent.name for one in folder.glob("*/config.yaml")])
-        raise FileNotFoundError(f"no run at {str(path)!r}: {file} is missing; of the runs in {folder}, {near}")
+        near = nearest(path.name, [one.parent.name for one in path.parent.glob("*/config.yaml")])
+        raise FileNotFoundError(f"no run at {path}: {file} is missing; of the runs in {path.parent}, {near}")
     return file
-
-
-def _split(overrides: Sequence[str], groups: Groups) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key or key[0] in "-+~":
-            raise ValueError(f"{text!r}: expected field=value, as in {key.lstrip('-+~') or 'field'}=value, or --help")
-        if len(notation.spread(text)) > 1:
-            raise ValueError(f"{text!r}: expected one value; a list is written [a,b]")
-        key = key.removesuffix(".name") if key.removesuffix(".name") in groups else key  # as a saved config has it
-        given.pop(key, None)  # so that they are in the order of what counts
-        given[key] = value
-    return given
-
-
-def _merged(below: Any, above: Any) -> Any:
-    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
-        return above
-    return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}

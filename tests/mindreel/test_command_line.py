@@ -1,21 +1,20 @@
 """The command line: composing, help, errors, and config.yaml there and back."""
 
-import math
 import os
 import subprocess
 import sys
 import textwrap
-from dataclasses import FrozenInstanceError, dataclass, make_dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
 from annotated_types import Ge, Gt, Interval, Lt
-from pydantic import AllowInfNan, Field
+from pydantic import Field
 
 from mindreel import cli as settings
-from mindreel.cli import assigned, spread
-from mindreel.cli.help import sentences
+from mindreel.cli import assigned, walk
+from mindreel.sweep.arguments import spread
 
 
 @dataclass(frozen=True)
@@ -52,20 +51,14 @@ class Config:
     """Task to learn."""
     seed: int = 1
     pair: tuple[float, str] = (0.5, "a")
-    folder: Path = Path("runs")
+    folder: str = "runs"
     flag: bool = False
     out: str | None = None
     resume: str | None = None
     views: tuple[int | str, ...] = ()
-    second: Inner | None = None
+    second: Inner = Inner()
     encoder: Any = Video(rate=2e-3)
     """What sees."""
-
-
-@dataclass(frozen=True)
-class Needy:
-    run: str
-    """Run folder to read."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +87,7 @@ def presets(tmp_path: Path) -> Path:
     return folder
 
 
-def compose(*overrides: str, presets: Path = Path("none"), base: str | None = None) -> Config:
+def compose(*overrides: str, presets: Path = Path("none"), base: str = "") -> Config:
     return settings.compose(Config, GROUPS, overrides, presets=presets, base=base)
 
 
@@ -111,7 +104,7 @@ def test_defaults_are_the_dataclass_own() -> None:
 def test_overrides_reach_every_depth_and_type() -> None:
     config = compose(
         "task=reacher-hard",
-        "seed=1e3",
+        "seed=1_000",
         "pair=[2,b]",
         "folder=a/b",
         "flag=true",
@@ -125,7 +118,7 @@ def test_overrides_reach_every_depth_and_type() -> None:
         task="reacher-hard",
         seed=1000,
         pair=(2.0, "b"),
-        folder=Path("a/b"),
+        folder="a/b",
         flag=True,
         out="x-${task}.json",
         views=(0, "side"),
@@ -142,14 +135,19 @@ def test_overrides_reach_every_depth_and_type() -> None:
 )
 def test_text_stays_as_it_is_written(text: str) -> None:
     config = compose(f"task={text}", f"out={text}", f"folder={text}")
-    assert (config.task, config.out, config.folder) == (text, text, Path(text))
+    assert (config.task, config.out, config.folder) == (text, text, text)
 
 
 def test_text_stays_as_it_is_written_in_a_file(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("task: 007\nout: no\nfolder: 12:30\npair: [1e-3, 2024-01-01]\nflag: TRUE\n")
     config = compose("preset=mine", presets=tmp_path)
-    assert (config.task, config.out, config.folder) == ("007", "no", Path("12:30"))
+    assert (config.task, config.out, config.folder) == ("007", "no", "12:30")
     assert config.pair == (1e-3, "2024-01-01") and config.flag is True
+
+
+def test_flags_are_switched_in_many_words() -> None:
+    assert all(compose(f"flag={text}").flag for text in ("true", "TRUE", "1", "yes", "on"))
+    assert not any(compose("flag=true", f"flag={text}").flag for text in ("false", "0", "no", "off"))
 
 
 def test_null_is_nothing_and_quoted_it_is_text() -> None:
@@ -200,30 +198,33 @@ def test_a_preset_holds_for_the_choice_it_was_written_for(presets: Path) -> None
         (["zzz=3"], ["'zzz'", "valid are", "task", "seed"]),
         (["encoder=blind", "encoder.rate=1"], ["'encoder.rate'", "encoder.width"]),
         (["encoder=vidoe"], ["unknown encoder 'vidoe'", "'video'"]),
-        (["encoder=zzz"], ["unknown encoder 'zzz'", "valid are: blind, video"]),
+        (["encoder=3"], ["unknown encoder '3'"]),
+        (["preset=3"], ["unknown preset '3'"]),
+        (["encoder.body=3", "encoder=zzz"], ["unknown encoder 'zzz'", "valid are: blind, video"]),
         (["preset=smal"], ["unknown preset 'smal'", "'small'"]),
-        (["seed=three"], ["seed=three: expected an int"]),
-        (["seed=1.5"], ["seed=1.5: expected an int"]),
-        (["seed=null"], ["seed=null: expected an int"]),
-        (["seed=true"], ["seed=true: expected an int"]),
-        (["seed='3'"], ['seed="3": expected an int']),
-        (["flag=1"], ["flag=1: expected true or false"]),
-        (["flag=yes"], ["flag=yes: expected true or false"]),
-        (["out=[1]"], ["out=[1]: expected text or null"]),
-        (["pair=[1]"], ["pair=[1]: expected [a float, text]"]),
-        (["encoder.body.sizes=3"], ["encoder.body.sizes=3: expected a list [a,b,...], each an int"]),
-        (["encoder.body.sizes=[1,x]"], ['encoder.body.sizes=[1, "x"]', "each an int"]),
-        (["views=[true]"], ["views=[true]", "each an int or text"]),
-        (["encoder.body=3"], ["encoder.body=3: expected the fields of Inner"]),
+        (["seed=three"], ["seed=three: expected integer"]),
+        (["seed=1.5"], ["seed=1.5: expected integer"]),
+        (["seed=null"], ["seed=null: expected integer"]),
+        (["seed=true"], ["seed=true: expected integer"]),
+        (["seed=1e3"], ["seed=1e3: expected integer"]),
+        (["seed=1,2"], ['seed="1,2": expected integer']),
+        (["flag=2"], ["flag=2: expected boolean"]),
+        (["flag=maybe"], ["flag=maybe: expected boolean"]),
+        (["out=[1]"], ["out=[1]: expected string or null"]),
+        (["pair=[1]"], ["pair=[1]: expected array"]),
+        (["encoder.body.sizes=3"], ["encoder.body.sizes=3: expected list [a,b,...] of integer"]),
+        (["encoder.body.sizes=[1,x]"], ['encoder.body.sizes=[1, "x"]', "of integer"]),
+        (["views=[[1]]"], ["views=[[1]]", "of integer or string"]),
+        (["encoder.body=3"], ["encoder.body=3: expected fields"]),
         (["encoder.body.depth=0"], ["encoder.body: depth is at least 1, got 0"]),
         (["second.depth=0"], ["second: depth is at least 1, got 0"]),
         (["encoder.mode=fats"], ["encoder.mode=fats: expected one of fast, slow"]),
-        (["encoder.rate=.nan"], ["encoder.rate=NaN: expected a finite float"]),
-        (["encoder.rate=1e999"], ["encoder.rate=Infinity: expected a finite float"]),
-        (["seed=.nan"], ["seed=NaN: expected an int"]),
+        (["encoder.rate=.nan"], ["encoder.rate=.nan: expected number"]),
+        (["encoder.rate=nan"], ["encoder.rate=nan: expected number"]),
+        (["encoder.rate=1e999"], ["encoder.rate=1e999: expected number"]),
+        (["seed=.nan"], ["seed=.nan: expected integer"]),
         (["task"], ["'task'", "field=value"]),
         (["--task=walker"], ["field=value", "task=value"]),
-        (["task=a,b"], ["'task=a,b': expected one value"]),
         (["task=[a"], ["[a cannot be read", "quotes close"]),
         (["task='a"], ["'a cannot be read", "quotes close"]),
     ],
@@ -239,10 +240,11 @@ def test_mistakes_are_named(overrides: list[str], said: list[str], presets: Path
     [
         ("sede: 3", ["'sede'", "'seed'"]),
         ("encoder: {name: vidoe}", ["'vidoe'", "'video'"]),
-        ("encoder: video", ["encoder", "name: ..."]),
-        ("encoder/blnd: {width: 2}", ["'blnd'", "'blind'"]),
+        ("encoder: vidoe", ["unknown encoder 'vidoe'"]),
+        ("encoder: [1]", ["unknown encoder '[1]'"]),
+        ("encoder/blnd: {width: 2}", ["unknown field 'encoder/blnd'"]),
         ("encoder: {body: {dept: 3}}", ["'encoder.body.dept'", "'encoder.body.depth'"]),
-        ("seed: three", ["mine.yaml: seed=three: expected an int"]),
+        ("seed: three", ["mine.yaml: seed=three: expected integer"]),
         ("encoder: {body: {depth: 0}}", ["mine.yaml: encoder.body: depth is at least 1"]),
         ("seed: [", ["not a readable config"]),
         ("", ["not a readable config"]),
@@ -261,15 +263,9 @@ def test_a_mistake_of_the_command_line_is_not_blamed_on_the_file(presets: Path) 
     assert message("preset=small", "encoder.body={depth: x}", presets=presets).startswith("encoder.body.depth=x")
 
 
-def test_a_required_field_is_asked_for() -> None:
-    with pytest.raises(ValueError, match="run has no default: give run="):
-        settings.compose(Needy, {}, [])
-    assert settings.compose(Needy, {}, ["run=a"]) == Needy("a")
-
-
 def test_a_config_comes_back_equal(tmp_path: Path) -> None:
     config = compose(
-        "encoder.body.sizes=[4]", "encoder.rate=1e-5", "folder=x/y", "pair=[1,'2']", "seed=8", "out='1e-3'"
+        "encoder.body.sizes=[4]", "encoder.rate=1e-5", "folder=x/y", "pair=[1.5,'b']", "seed=8", "out='1e-3'"
     )
     settings.save(config, GROUPS, tmp_path / "config.yaml")
     assert settings.load(tmp_path / "config.yaml", Config, GROUPS) == config
@@ -294,9 +290,19 @@ def test_a_saved_run_lies_under_the_command_line(tmp_path: Path, presets: Path) 
     assert config == Config(task="b", seed=8, resume=str(run), encoder=Video(rate=3.0))
     # Another choice has its defaults: the saved values were for the one that was saved.
     assert compose(f"resume={run}", "encoder=blind", base="resume").encoder == Blind()
-    assert settings.load(run, Config, GROUPS, ["task=b"]) == Config(task="b", seed=8, encoder=Video(rate=3.0))
     said = message(f"resume={run}", "preset=small", base="resume", presets=presets)
     assert "leave out preset=small" in said
+
+
+def test_a_config_may_refuse_a_saved_run(tmp_path: Path) -> None:
+    class Choosy(Config):
+        @classmethod
+        def check_saved(cls, values: dict[str, Any], file: Path) -> None:
+            raise ValueError(f"{file}: made of {values['data']}")
+
+    (tmp_path / "config.yaml").write_text("data: x\n")
+    with pytest.raises(ValueError, match="config.yaml: made of x$"):
+        settings.compose(Choosy, GROUPS, [f"resume={tmp_path}"], base="resume")
 
 
 def test_a_missing_run_names_those_that_are_there(tmp_path: Path) -> None:
@@ -312,18 +318,13 @@ def test_a_run_of_another_script_names_its_file(tmp_path: Path) -> None:
     assert str(tmp_path / "config.yaml") in said and "'speed'" in said and "'seed'" in said
 
 
-def test_one_class_has_one_name() -> None:
-    with pytest.raises(AssertionError, match="two names"):
-        settings.compose(Config, {"encoder": {"video": Video, "other": Video}}, [])
-
-
 def test_sentences_are_inherited() -> None:
     @dataclass(frozen=True)
     class Child(Inner):
         more: int = 1
         """Its own."""
 
-    assert sentences(Child) == {
+    assert {name: schema["description"] for name, _, schema in walk(Child())} == {
         "depth": "Number of blocks.",
         "sizes": "Width of each block.",
         "more": "Its own.",
@@ -357,11 +358,6 @@ class Config:
     """What sees."""
 
 
-def check(config: Config) -> None:
-    if config.task == "refused":
-        raise ValueError("no such task")
-
-
 def run(config: Config) -> None:
     if config.task == "interrupt":
         raise KeyboardInterrupt
@@ -375,7 +371,7 @@ def run(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    settings.main(run, Config, {"encoder": {"small": Small}}, presets=Path(__file__).parent, check=check)
+    settings.main(run, Config, {"encoder": {"small": Small}}, presets=Path(__file__).parent)
 '''
 
 
@@ -412,15 +408,14 @@ def test_help_starts_nothing(script: Path) -> None:
         "usage: python ",
         "  preset=tiny                As small as can be.",
         "  encoder=small",
-        "  task=cartpole              Task to learn.",
+        "  task=cartpole  (string)  Task to learn.",
     ):
         assert line in done.stdout, done.stdout
     assert "How small" not in done.stdout
     for name in ("encoder", "encoder=small", "encoder.size", "all"):
         done = call(script, "--help", name)
         assert (done.returncode, done.stderr) == (0, "")
-        assert "encoder=small\nA small one." in done.stdout
-        assert "  encoder.size=2  (an int)\n      How small." in done.stdout
+        assert "encoder=small\n  encoder.size=2  (integer)  How small." in done.stdout
         assert ("Task to learn." in done.stdout) == (name == "all")
     done = call(script, "--help", "encodr")
     assert (done.returncode, done.stdout) == (2, "") and "did you mean 'encoder'" in done.stderr
@@ -437,7 +432,6 @@ def test_config_is_printed_without_a_run(script: Path) -> None:
         ("task=interrupt", 130, "interrupted"),
         ("task=there", 2, "error: runs/x is there: give overwrite=true (MINDREEL_DEBUG=1 shows where)"),
         ("tusk=a", 2, "error: unknown field 'tusk': did you mean 'task'?"),
-        ("task=refused", 2, "error: no such task"),
         ("task=folder", 2, "error: [Errno 21] Is a directory: '.' (MINDREEL_DEBUG=1 shows where)"),
     ],
 )
@@ -458,7 +452,7 @@ def test_tracebacks_are_for_bugs_and_for_those_who_ask(script: Path) -> None:
 @dataclass(frozen=True)
 class Part:
     share: Annotated[float, Ge(0), Lt(1)] = 0.5
-    limit: Annotated[float, Gt(0), AllowInfNan()] | None = None
+    limit: Annotated[float, Gt(0)] | None = None
 
 
 @dataclass(frozen=True)
@@ -480,10 +474,10 @@ class Ranged:
         (f"seed={-(2**63)}", Ranged(seed=-(2**63))),
         ("width=4", Ranged(width=4)),
         ("width=null", Ranged()),
-        ("sizes=[1,2e0]", Ranged(sizes=(1, 2))),
+        ("sizes=[1,2.0]", Ranged(sizes=(1, 2))),
         ("name=12", Ranged(name="12")),
         ("part.share=0", Ranged(part=Part(share=0.0))),
-        ("part.limit=.inf", Ranged(part=Part(limit=math.inf))),
+        ("part.limit=1e-300", Ranged(part=Part(limit=1e-300))),
     ],
 )
 def test_values_in_range_are_taken(argument: str, expected: Ranged, tmp_path: Path) -> None:
@@ -496,16 +490,16 @@ def test_values_in_range_are_taken(argument: str, expected: Ranged, tmp_path: Pa
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("steps=-3", "steps=-3: expected an int of at least 0"),
-        ("seed=18446744073709551616", "an int of at least -9223372036854775808 and below 18446744073709551616"),
-        ("width=3", "width=3: expected an int above 3 and of at most 9 or null"),
-        ("width=10", "an int above 3 and of at most 9 or null"),
-        ("sizes=[]", "sizes=[]: expected a list [a,b,...], each an int of at least 1 of length at least 1"),
-        ("sizes=[1,0]", "sizes=[1, 0]: expected a list [a,b,...], each an int of at least 1"),
-        ("name=a", "name=a: expected text of length at least 2"),
-        ("part.share=1", "part.share=1: expected a float of at least 0 and below 1"),
-        ("part.share=.nan", "part.share=NaN: expected a finite float of at least 0 and below 1"),
-        ("part.limit=-.inf", "part.limit=-Infinity: expected a float above 0 or null"),
+        ("steps=-3", "steps=-3: expected integer (minimum 0)"),
+        ("seed=18446744073709551616", "integer (minimum -9223372036854775808, exclusiveMaximum 18446744073709551616)"),
+        ("width=3", "width=3: expected integer (exclusiveMinimum 3, maximum 9) or null"),
+        ("width=10", "integer (exclusiveMinimum 3, maximum 9) or null"),
+        ("sizes=[]", "sizes=[]: expected list [a,b,...] of integer (minimum 1) (minItems 1)"),
+        ("sizes=[1,0]", "sizes=[1, 0]: expected list [a,b,...] of integer (minimum 1)"),
+        ("name=a", "name=a: expected string (minLength 2)"),
+        ("part.share=1", "part.share=1: expected number (minimum 0, exclusiveMaximum 1)"),
+        ("part.share=.nan", "part.share=.nan: expected number (minimum 0, exclusiveMaximum 1)"),
+        ("part.limit=-inf", "part.limit=-inf: expected number (exclusiveMinimum 0) or null"),
     ],
 )
 def test_values_out_of_range_are_refused(argument: str, said: str) -> None:
@@ -532,22 +526,21 @@ def help_of(capsys: pytest.CaptureFixture, cls: type, groups: Any, *arguments: s
 
 
 def test_help_says_type_range_and_default(capsys: pytest.CaptureFixture) -> None:
-    assert help_of(capsys, Ranged, {}, "steps") == ["  steps=600  (an int of at least 0)", "      Gradient steps."]
+    assert help_of(capsys, Ranged, {}, "steps") == ["  steps=600  (integer (minimum 0))  Gradient steps."]
     assert help_of(capsys, Ranged, {}, "part") == [
-        "  part.share=0.5  (a float of at least 0 and below 1)",
-        "  part.limit=null  (a float above 0 or null)",
+        "  part.share=0.5  (number (minimum 0, exclusiveMaximum 1))",
+        "  part.limit=null  (number (exclusiveMinimum 0) or null)",
     ]
-    assert "Sections: part.*: --help part" in help_of(capsys, Ranged, {})
-    assert help_of(capsys, Needy, {}, "all") == ["  run=...  (text)", "      Run folder to read."]
+    assert "Sections: part" in help_of(capsys, Ranged, {})
 
 
 def test_help_shows_what_a_command_starts_from(capsys: pytest.CaptureFixture) -> None:
     shown = help_of(capsys, Config, GROUPS, "encoder")
-    assert "  encoder.rate=0.002  (a float)" in shown and "  encoder.width=4  (an int)" in shown
-    assert "      Learning rate, per step." in shown
+    assert "  encoder.rate=0.002  (number)  Learning rate, per step." in shown
+    assert "  encoder.width=4  (integer)" in shown
     narrow = help_of(capsys, Config, GROUPS, "encoder=blind")
-    assert "  encoder.width=4  (an int)" in narrow and len(narrow) < len(shown)
-    assert help_of(capsys, Config, GROUPS, "encoder.body.sizes")[-1] == "      Width of each block."
+    assert "  encoder.width=4  (integer)" in narrow and len(narrow) < len(shown)
+    assert help_of(capsys, Config, GROUPS, "encoder.body.sizes")[-1].endswith("  Width of each block.")
 
 
 def test_help_is_a_page_however_much_there_is(capsys: pytest.CaptureFixture) -> None:
@@ -555,9 +548,6 @@ def test_help_is_a_page_however_much_there_is(capsys: pytest.CaptureFixture) -> 
     lines = help_of(capsys, Wide, {"encoder": choices})
     assert len(lines) <= 60 and max(map(len, lines)) <= 120
     assert any("choice_39" in line for line in lines)
-    many = {f"group_{index}": choices for index in range(20)}
-    lines = help_of(capsys, make_dataclass("Many", [(name, Any, Video()) for name in many]), many)
-    assert len(lines) == 60 and lines[-1].endswith("--help all")
 
 
 # ---- comma lists and quotes ----
@@ -626,15 +616,15 @@ def test_assigned_text_is_read_back(text: str) -> None:
 
 
 def test_plain_text_is_assigned_without_quotes() -> None:
-    assert assigned("run", "runs/a b-1.5") == "run=runs/a b-1.5" and assigned("run", Path("a")) == "run=a"
+    assert assigned("run", "runs/a b-1.5") == "run=runs/a b-1.5"
     assert compose(assigned("views", [1, "a,b"]), assigned("flag", True)) == Config(views=(1, "a,b"), flag=True)
 
 
 def test_field_names_are_dotted() -> None:
-    assert settings.field_names(Video) == ["body", "body.depth", "body.sizes", "rate", "mode"]
+    assert [name for name, _, _ in walk(Video())] == ["body", "body.depth", "body.sizes", "rate", "mode"]
 
 
 def test_part_of_a_file_is_read(tmp_path: Path) -> None:
     settings.save(compose("encoder=blind", "encoder.width=6"), GROUPS, tmp_path / "config.yaml")
     values = {"encoder": settings.read(settings.config_file(tmp_path))["encoder"]}
-    assert settings.from_dict(values, Config, GROUPS, ["seed=2"]) == Config(seed=2, encoder=Blind(6))
+    assert settings.from_dict(values, Config, GROUPS, tmp_path, {"seed": 2}) == Config(seed=2, encoder=Blind(6))
