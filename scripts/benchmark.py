@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mindreel import cli
-from mindreel.benchmarks.agent import CITED, agent_rows
-from mindreel.benchmarks.encoder import encoder_rows
-from mindreel.benchmarks.worlds import env_rows
+from mindreel.benchmarks.agent_times import CITED, agent_rows
+from mindreel.benchmarks.encoder_rates import encoder_rows
+from mindreel.benchmarks.env_rates import env_rows
 from mindreel.devices import check_device, use_tensor_cores
 from mindreel.run_config import GROUPS, RunConfig, current_names
 from mindreel.runs.provenance import hardware

@@ -9,9 +9,9 @@ from dm_control.suite import pendulum as reference
 
 from mindreel import cli
 from mindreel.agents.checkpoint import save_checkpoint
-from mindreel.benchmarks import worlds as benchmark_env
-from mindreel.benchmarks.encoder import encoder_rows
-from mindreel.benchmarks.worlds import env_rows, estimate, whole_episode
+from mindreel.benchmarks import env_rates as benchmark_env
+from mindreel.benchmarks.encoder_rates import encoder_rows
+from mindreel.benchmarks.env_rates import env_rows, estimate, whole_episode
 from mindreel.encoders import make_encoder
 from mindreel.envs import TASKS
 from mindreel.envs.backends.dm_control import DMControlEnv
