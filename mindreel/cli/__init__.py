@@ -16,20 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from mindreel.cli import help
-from mindreel.cli.composing import (
-    PRESETS,
-    Groups,
-    choice_name,
-    compose,
-    config_file,
-    from_dict,
-    load,
-    save,
-    to_dict,
-    to_yaml,
-)
+from mindreel.cli.composing import PRESETS, Groups, choice_name, compose, config_file, from_dict, load, save, to_dict
 from mindreel.cli.fields import walk
-from mindreel.cli.text import assigned, read
+from mindreel.cli.text import assigned, dump, read
 
 __all__ = ["assigned", "choice_name", "compose", "config_file", "from_dict", "load", "main", "read", "save", "to_dict"]
 __all__ += ["walk"]
@@ -58,7 +47,7 @@ def main(
             return
         config = compose(cls, groups, [one for one in arguments if one != "--config"], base=base, presets=presets)
         if "--config" in arguments:
-            print(to_yaml(config, groups), end="")
+            print(dump(to_dict(config, groups)), end="")
             return
         hint = " (MINDREEL_DEBUG=1 shows where)"  # a mistake in the arguments explains itself
         run(config)

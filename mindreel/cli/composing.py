@@ -5,11 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic_core import to_jsonable_python
 
 from mindreel.cli.fields import updated
-from mindreel.cli.text import parse, read
+from mindreel.cli.text import dump, parse, read
 from mindreel.files import write_text
 from mindreel.names import check_name, nearest
 
@@ -96,15 +95,9 @@ def to_dict(config: Any, groups: Groups) -> dict[str, Any]:
     return values
 
 
-def to_yaml(config: Any, groups: Groups, leave_out: Sequence[str] = ()) -> str:
-    """The text of a config.yaml, without the fields to leave out."""
-    values = {key: value for key, value in to_dict(config, groups).items() if key not in leave_out}
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
 def save(config: Any, groups: Groups, path: Path | str, leave_out: Sequence[str] = ()) -> None:
     """Writes a file that `load` reads back to an equal config, but for the fields to leave out."""
-    write_text(path, to_yaml(config, groups, leave_out))
+    write_text(path, dump({key: value for key, value in to_dict(config, groups).items() if key not in leave_out}))
 
 
 def choice_name(config: Any, choices: Mapping[str, type]) -> str:

@@ -29,6 +29,11 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is not a readable config: {' '.join(str(error).split())}") from error
 
 
+def dump(values: dict[str, Any]) -> str:
+    """YAML that `read` reads back."""
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
 def parse(text: str) -> Any:
     """The value that is written behind `field=`; `ValueError` if its brackets or quotes do not close."""
     try:
