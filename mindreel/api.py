@@ -3,6 +3,7 @@
 Everything here is also an attribute of `mindreel`: `mindreel.make_env`, `mindreel.load`, `mindreel.load_encoder`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,8 @@ def load(run: str | Path, device: str = "cpu") -> "TrainedAgent":
         ValueError: the run is of another version, damaged, or has no agent.
     """
     # One world tells the bounds of the actions.
-    config = cli.load(run, TrainConfig, GROUPS, [f"device={device}", "env.num_envs=1"])
+    config = cli.load(run, TrainConfig, GROUPS)
+    config = replace(config, device=device, env=replace(config.env, num_envs=1))
     parts, _ = load_parts(config, checkpoint_of(str(run)))
     decoder = None
     if (path := Path(run) / DECODER).is_file():
