@@ -232,19 +232,23 @@ class Clips:
         return {"stretches": len(self._stretches), "pool": self._pool, "coming": self._coming, "unreadable": unreadable}
 
     def load_state_dict(self, state: dict) -> None:
-        """The inverse of `state_dict`.
+        """Does the inverse of `state_dict`.
 
         Raises:
-            ValueError: the recordings are not the same.
+            ValueError: the recordings are not the same, or the state is damaged.
         """
-        if state["stretches"] != len(self._stretches):
+        count = len(self._stretches)
+        if state["stretches"] != count:
             raise ValueError(
-                f"The recordings have changed: {state['stretches']} stretches were saved, {len(self._stretches)} are "
-                "there now. Start anew with overwrite=true."
+                f"The recordings have changed: {state['stretches']} stretches were saved, {count} are there now. Start "
+                "anew with overwrite=true."
             )
-        self._pool, self._coming = list(state["pool"]), list(state["coming"])
-        self._takes_turns = len(self._pool) < len(self._stretches)
-        self._count[state["unreadable"]] = 0
+        parts = [list(state[name]) for name in ("pool", "coming", "unreadable")]
+        if not parts[0] or not all(isinstance(index, int) and 0 <= index < count for part in parts for index in part):
+            raise ValueError("The saved place in the recordings is damaged. Start anew with overwrite=true.")
+        self._pool, self._coming, unreadable = parts
+        self._takes_turns = len(self._pool) < count
+        self._count[unreadable] = 0
 
 
 def _parts(count: int, size: int = 256) -> list[int]:

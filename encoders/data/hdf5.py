@@ -5,8 +5,10 @@ A file holds either one group an episode, or arrays of all episodes one after an
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +34,7 @@ _EPISODE_GROUPS |= {"clip", "video", "recording", "sample", "trial", "session", 
 _OBSERVATIONS = {"ob", "obs", "observation", "image", "img", "picture", "pixel", "rgb", "camera", "cam", "view", "next"}
 
 _MOST_FRAMES = 10_000_000  # of a file
+_DEEPEST = 32
 _LARGEST_CHUNK, _LARGEST_COLUMN, _BLOCK = 512e6, 1e9, 64e6  # bytes
 _COMPRESSION = 1100  # gzip makes 1032 bytes of one at most
 
@@ -43,12 +46,13 @@ def read_hdf5(files: Sequence[Path], camera: str) -> RecordingSet:
     for file in files:
         try:
             with h5py.File(file) as opened:
-                parts = _Finder(h5py).parts(opened)
+                root = _tree(h5py, opened, "", set())
+                parts = _parts(root)
                 for group, episode in parts:
                     try:
-                        found.recordings += list(_episodes(h5py, file, group, episode, len(parts) == 1, camera))
+                        found.recordings += list(_episodes(h5py, file, opened, root, group, episode, camera))
                     except DAMAGE as error:
-                        found.skipped[f"{file}{group.name.rstrip('/')}"] = reason(error)
+                        found.skipped[f"{file}{group.path}"] = reason(error)
         except DAMAGE as error:
             found.skipped[str(file)] = reason(error)
     return found
@@ -57,62 +61,94 @@ def read_hdf5(files: Sequence[Path], camera: str) -> RecordingSet:
 # ---- which groups hold what ----
 
 
-class _Finder:
-    """Finds the groups whose arrays belong together."""
+@dataclass(frozen=True)
+class _Array:
+    """An array of a file, not read."""
 
-    def __init__(self, h5py: ModuleType):
-        self._h5py = h5py
-        self._seen: set[int] = set()  # hard links may lead in a circle
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
-    def parts(self, group) -> list[tuple]:
-        """Groups that hold arrays of frames, and whether each is one episode.
-
-        Raises:
-            UnreadableError: groups hold pictures and do not say whether they are cameras or episodes.
-        """
-        address = self._h5py.h5o.get_info(group.id).addr
-        if address in self._seen:
-            return []
-        self._seen.add(address)
-        arrays, groups = members(self._h5py, group)
-        holding = [name for name, one in groups.items() if _picture_names(self._h5py, one)]
-        numbered = [name for name in groups if _is_episode(name)]
-        own = any(_picture(item) for item in arrays.values()) or _has_columns(arrays)
-        episodes = [name for name in holding if name in numbered]
-        if own or not holding or not episodes and all(set(words(name)) & _OBSERVATIONS for name in holding):
-            if own and episodes and any(_has_columns(members(self._h5py, groups[name])[0]) for name in episodes):
-                raise UnreadableError(f"it holds arrays of frames in {group.name}, and in {episodes[0]} others of them")
-            return [(group, False)]
-        if episodes:
-            return [(groups[name], True) for name in sorted(numbered, key=_natural)]
-        if len(holding) > 1 and not all(_has_columns(members(self._h5py, groups[name])[0]) for name in holding):
-            raise UnreadableError(
-                f"its groups {', '.join(holding[:5])} hold pictures and are cameras or episodes: expected episodes "
-                "as episode_0, episode_1, ..., or all arrays in one group"
-            )
-        return [part for name in sorted(holding, key=_natural) for part in self.parts(groups[name])]
+    @property
+    def picture(self) -> bool:
+        """Whether it may be pictures."""
+        channels = len(self.shape) == 4 and 3 in (self.shape[-1], self.shape[1])
+        return channels and self.dtype == np.uint8
 
 
-def members(h5py: ModuleType, group) -> tuple[dict, dict]:
-    """Name -> array and name -> group of what lies in a group itself.
+@dataclass(frozen=True)
+class _Group:
+    """A group of a file, and all that lies in it."""
+
+    path: str
+    """Empty for the root."""
+    arrays: dict[str, _Array]
+    groups: dict[str, "_Group"]
+
+    def all_arrays(self) -> Iterator[tuple[str, _Array]]:
+        """Arrays to every depth, with their names from here."""
+        for array in self.arrays.values():
+            yield array.path[len(self.path) + 1 :], array
+        for group in self.groups.values():
+            for _, array in group.all_arrays():
+                yield array.path[len(self.path) + 1 :], array
+
+    def pictures(self) -> list[str]:
+        """Names of the arrays, to every depth, that may be pictures, but those of the step after."""
+        return [name for name, array in self.all_arrays() if array.picture and not name.startswith("next")]
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether its own arrays tell what was done between frames."""
+        return any(name in self.arrays for name in (*_ACTION, *_REWARD)) or any(
+            kind_of(name) == "last" for name in self.arrays
+        )
+
+
+def _tree(h5py: ModuleType, group, path: str, seen: set[int]) -> _Group:
+    """A group and all below, each object once, since links may lead in a circle.
 
     Raises:
-        UnreadableError: something in it lies in another file.
+        UnreadableError: something in it lies in another file, or very deep.
     """
+    if path.count("/") > _DEEPEST:
+        raise UnreadableError(f"its groups lie within each other {_DEEPEST} times or more")
     arrays, groups = {}, {}
     for name in group:
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.ExternalLink):
-            raise UnreadableError(f"its {name} is a link into another file: copy it into this one")
-        if isinstance(link, h5py.HardLink):
-            item = group[name]
-            (groups if isinstance(item, h5py.Group) else arrays)[name] = item
-    return {name: item for name, item in arrays.items() if isinstance(item, h5py.Dataset)}, groups
+            raise UnreadableError(f"its {path}/{name} is a link into another file: copy it into this one")
+        item: Any = group[name] if isinstance(link, h5py.HardLink) else None
+        if isinstance(item, h5py.Dataset):
+            arrays[name] = _Array(f"{path}/{name}", item.shape or (), item.dtype)
+        elif isinstance(item, h5py.Group) and (address := h5py.h5o.get_info(item.id).addr) not in seen:
+            seen.add(address)
+            groups[name] = _tree(h5py, item, f"{path}/{name}", seen)
+    return _Group(path, arrays, groups)
 
 
-def _has_columns(arrays: dict) -> bool:
-    """Whether these arrays tell what was done between frames."""
-    return any(name in arrays for name in (*_ACTION, *_REWARD)) or any(kind_of(name) == "last" for name in arrays)
+def _parts(group: _Group) -> list[tuple[_Group, bool]]:
+    """Groups that hold arrays of frames, and whether each is one episode.
+
+    Raises:
+        UnreadableError: groups hold pictures and do not say whether they are cameras or episodes.
+    """
+    holding = [name for name, one in group.groups.items() if one.pictures()]
+    numbered = [name for name in group.groups if _is_episode(name)]
+    episodes = [name for name in holding if name in numbered]
+    own = any(array.picture for array in group.arrays.values()) or group.has_columns
+    if own and any(group.groups[name].has_columns for name in episodes):
+        raise UnreadableError(f"it holds arrays of frames in {group.path or '/'}, and in {episodes[0]} others of them")
+    if own or not holding or not episodes and all(set(words(name)) & _OBSERVATIONS for name in holding):
+        return [(group, False)]
+    if episodes:
+        return [(group.groups[name], True) for name in sorted(numbered, key=_natural)]
+    if len(holding) > 1 and not all(group.groups[name].has_columns for name in holding):
+        raise UnreadableError(
+            f"its groups {', '.join(holding[:5])} hold pictures and are cameras or episodes: expected episodes as "
+            "episode_0, episode_1, ..., or all arrays in one group"
+        )
+    return [part for name in sorted(holding, key=_natural) for part in _parts(group.groups[name])]
 
 
 def _is_episode(name: str) -> bool:
@@ -121,53 +157,37 @@ def _is_episode(name: str) -> bool:
     return numbered is not None and set(words(numbered[1])) <= _EPISODE_GROUPS
 
 
-def _picture(item) -> bool:
-    """Whether an array may be pictures."""
-    return item.ndim == 4 and item.dtype == np.uint8 and 3 in (item.shape[-1], item.shape[1])
-
-
-def _picture_names(h5py: ModuleType, group) -> list[str]:
-    """Names of the arrays in a group, to every depth, that may be pictures."""
-    names: list[str] = []
-
-    def visit(name: str, item) -> None:
-        if isinstance(item, h5py.Dataset) and _picture(item) and not name.startswith("next"):
-            names.append(name)
-
-    group.visititems(visit)
-    return names
-
-
 def _natural(name: str) -> tuple[int, str]:
     number = re.search(r"\d+$", name)
-    return (int(number[0]) if number else -1, name)
+    return (int(number[0][-18:]) if number else -1, name)
 
 
 # ---- episodes ----
 
 
-def _episodes(h5py: ModuleType, file: Path, group, episode: bool, only: bool, camera: str) -> Iterator[Recording]:
-    """The episodes of a group: one, or those that its fields mark; `only` if the file has no other groups of arrays."""
-    names = _picture_names(h5py, group)
+def _episodes(
+    h5py: ModuleType, file: Path, opened, root: _Group, group: _Group, episode: bool, camera: str
+) -> Iterator[Recording]:
+    """The episodes of a group: one, or those that its fields mark."""
+    names = group.pictures()
     if not names:
-        raise UnreadableError(_no_pictures(h5py, group))
-    pictures = group[choose_camera(camera, names, file)]
+        raise UnreadableError(_no_pictures(group))
+    pictures = opened[f"{group.path}/{choose_camera(camera, names, file)}"]
     length = len(pictures)
     if length == 0:
         raise UnreadableError(f"its {pictures.name} holds no frames")
     _check_stored(pictures)
-    if length > _MOST_FRAMES or np.prod(pictures.shape[1:], dtype=float) > 3 * MAX_PIXELS:
-        raise UnreadableError(f"its {pictures.name} is too large: {pictures.shape}")
-    bounds = [(0, length)] if episode else episode_bounds(_marks(h5py, group, length, only), length)
-    arrays, _ = members(h5py, group)
-    action, reward = (_column(arrays, names, length, len(bounds)) for names in (_ACTION, _REWARD))
+    if length > _MOST_FRAMES or not 0 < np.prod(pictures.shape[1:], dtype=float) <= 3 * MAX_PIXELS:
+        raise UnreadableError(f"its {pictures.name} is of {pictures.shape}: expected pictures of a usual size")
+    bounds = [(0, length)] if episode else episode_bounds(_marks(opened, root, group, length), length)
+    action, reward = (_column(opened, group, names, length, len(bounds)) for names in (_ACTION, _REWARD))
     if reward is not None and reward.shape[1] != 1:
         raise UnreadableError(f"its rewards are {reward.shape}: expected one for each frame, (T,) or (T, 1)")
-    if "step_type" in arrays:  # as dm_env counts: the action and the reward that led to a frame
+    if "step_type" in group.arrays:  # as dm_env counts: the action and the reward that led to a frame
         action, reward = (None if x is None else np.concatenate([x[1:], x[:1]]) for x in (action, reward))
     for first, last in bounds:
         yield Recording(
-            f"{file}{group.name.rstrip('/')}[{first}:{last}]",
+            f"{file}{group.path}[{first}:{last}]",
             last - first,
             _reader(h5py, file, pictures.name, first),
             None if action is None else action[first : last - 1],
@@ -175,63 +195,64 @@ def _episodes(h5py: ModuleType, file: Path, group, episode: bool, only: bool, ca
         )
 
 
-def _no_pictures(h5py: ModuleType, group) -> str:
-    others = []
-    group.visititems(lambda _, item: others.append(item) if isinstance(item, h5py.Dataset) else None)
-    others.sort(key=lambda item: -item.ndim)  # those with the most axes may be meant as pictures
-    found = ", ".join(f"{item.name} {item.dtype} {item.shape}" for item in others[:3]) or "no array"
+def _no_pictures(group: _Group) -> str:
+    # Those with the most axes may be meant as pictures.
+    others = sorted((array for _, array in group.all_arrays()), key=lambda array: -len(array.shape))
+    found = ", ".join(f"{array.path} {array.dtype} {array.shape}" for array in others[:3]) or "no array"
     more = " and more" if len(others) > 3 else ""
     return f"it holds no pictures: expected an array uint8 (T, H, W, 3) or (T, 3, H, W), found {found}{more}"
 
 
-def _marks(h5py: ModuleType, group, length: int, only: bool) -> dict[str, np.ndarray]:
-    """Fields that may mark episodes: of a group, and of the whole file where it is the only one in it."""
+def _marks(opened, root: _Group, group: _Group, length: int) -> dict[str, np.ndarray]:
+    """Fields that may mark episodes: of a group, and of the whole file where no other group holds pictures."""
     marks: dict[str, np.ndarray] = {}
-    inner = group.name.strip("/") + "/"  # not once more by its name in the file
-
-    def visit(name: str, item) -> None:
-        numbers = isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf"
-        if numbers and kind_of(name) and not name.startswith(("next_", inner)):
-            if item.size not in item.shape + (1,):
+    only = len(root.pictures()) == len(group.pictures())
+    for place in [group] + [root] * (only and group is not root):
+        for name, array in place.all_arrays():
+            outer = place is root and group is not root and array.path.startswith(f"{group.path}/")
+            if outer or name.startswith("next_") or array.dtype.kind not in "biuf" or not kind_of(name):
+                continue
+            if np.prod(array.shape, dtype=float) not in (*array.shape, 1):
                 if kind_of(name) in ("last", "first", "step_type") and "/" not in name:
                     raise UnreadableError(
-                        f"its array {name} is {item.shape}: expected ({length},), one flag for each frame"
+                        f"its array {name} is {array.shape}: expected ({length},), one flag for each frame"
                     )
-                return
-            _check_stored(item)
-            if item.nbytes > _LARGEST_COLUMN:
-                raise UnreadableError(f"its array {name} is too large: {item.shape}")
-            marks[name] = np.asarray(item)
-
-    for place in [group] + [group.file] * (only and group.name != "/"):
-        members(h5py, place)  # nothing in it may lie elsewhere
-        place.visititems(visit)
-        for name in place.attrs:
-            value = np.asarray(place.attrs[name])
+                continue
+            marks[name] = _read(opened[array.path])
+        attributes = opened[place.path or "/"].attrs
+        for name in attributes:
+            value = np.asarray(attributes[name])
             if value.dtype.kind in "biuf" and value.ndim <= 1 and kind_of(name):
                 marks.setdefault(name, value)
     return marks
 
 
-def _column(arrays: dict, names: Sequence[str], length: int, episodes: int) -> np.ndarray | None:
+def _column(opened, group: _Group, names: Sequence[str], length: int, episodes: int) -> np.ndarray | None:
     """Actions or rewards as float32 (T, n): one row for each frame or, in a single episode, for each step."""
-    found = next((name for name in names if name in arrays), None)
+    found = next((name for name in names if name in group.arrays), None)
     if found is None:
         return None
-    item = arrays[found]
-    if not item.shape:
+    array = group.arrays[found]
+    if not array.shape:
         raise UnreadableError(f"its array {found} is a single value: expected one row for each frame")
-    if item.dtype.kind not in "biuf":
-        raise UnreadableError(f"its array {found} is {item.dtype}: expected numbers")
-    _check_stored(item)
-    if item.nbytes > _LARGEST_COLUMN:
-        raise UnreadableError(f"its array {found} is too large: {item.shape}")
-    if len(item) != length and not (episodes == 1 and len(item) == length - 1):
+    if array.dtype.kind not in "biuf" or 0 in array.shape:
+        raise UnreadableError(f"its array {found} is {array.dtype} {array.shape}: expected numbers")
+    rows = array.shape[0]
+    if rows != length and not (episodes == 1 and rows == length - 1):
         raise UnreadableError(
-            f"its array {found} has {len(item)} rows beside {length} frames in {episodes} episodes: expected one for "
+            f"its array {found} has {rows} rows beside {length} frames in {episodes} episodes: expected one for "
             "each frame or, in a single episode, for each step between frames"
         )
-    return np.asarray(item).astype(np.float32).reshape(len(item), -1)
+    with np.errstate(over="ignore"):  # what is infinite then is named later
+        return _read(opened[array.path]).astype(np.float32).reshape(rows, -1)
+
+
+def _read(item) -> np.ndarray:
+    """All of an array that is no picture."""
+    _check_stored(item)
+    if item.nbytes > _LARGEST_COLUMN:
+        raise UnreadableError(f"its {item.name} is too large: {item.shape}")
+    return np.asarray(item)
 
 
 def _check_stored(item) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from mindreel.encoders.data.recordings import DAMAGE, UnreadableError, reason
 
 _LARGEST_JSON = 64_000_000  # bytes
-_MOST_ROWS, _MOST_BYTES = 5_000_000, 1e9  # of a table that is read whole
+_MOST_ROWS, _MOST_VALUES, _MOST_BYTES = 5_000_000, 50_000_000, 1e9  # of a table that is read whole
 _FIELDS = {"video_key", "episode_index", "episode_chunk", "chunk_index", "file_index"}
 _FPS, _MOST_SECONDS = (0.001, 100_000.0), 1e7
 
@@ -146,10 +146,10 @@ def check_size(table: Any, columns: Sequence[str], groups: Sequence[int]) -> Non
                 values += column.num_values
                 size += column.total_uncompressed_size
     rows = table.metadata.num_rows
-    if rows > _MOST_ROWS or 8 * values > _MOST_BYTES or size > _MOST_BYTES:
+    if rows > _MOST_ROWS or values > _MOST_VALUES or size > _MOST_BYTES:
         raise UnreadableError(
             f"it declares {rows} rows with {values} values of {', '.join(columns)} ({size / 1e6:.0f} MB): expected at "
-            f"most {_MOST_ROWS} rows and {_MOST_BYTES / 1e6:g} MB; split it into several files"
+            f"most {_MOST_ROWS} rows, {_MOST_VALUES} values and {_MOST_BYTES / 1e6:g} MB; split it into several files"
         )
 
 

@@ -17,7 +17,7 @@ from mindreel.torch_files import check_torch_file
 PREPROCESSING_FILES = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 _LARGEST_JSON = 64_000_000  # bytes
 _SIZE = re.compile(r"(.*_)?(sizes?|dims?|layers|heads|depths?|width|channels|num_frames|frames_per_clip|ratio)")
-_MOST = 10_000_000
+_MOST, _MOST_WORDS = 131_072, 10_000_000
 _MOST_LAYERS = 1000
 _POSITIVE = {"patch_size", "hidden_size", "image_size", "crop_size", "num_attention_heads", "tubelet_size"}
 _POSITIVE |= {"num_frames", "frames_per_clip", "num_channels", "intermediate_size"}
@@ -87,7 +87,7 @@ def _check_size(file: Path, name: str, value: Any) -> None:
     if value is None or isinstance(value, bool) or not _SIZE.fullmatch(name):
         return
     least = 1 if name in _POSITIVE else 0
-    most = _MOST_LAYERS if re.search("layers|depth", name) else _MOST
+    most = _MOST_LAYERS if re.search("layers|depth", name) else _MOST_WORDS if "vocab" in name else _MOST
     whole = isinstance(value, int) or isinstance(value, float) and "ratio" in name
     if not whole or not least <= value <= most:
         shown = f"{value!r}"[:60]

@@ -122,7 +122,7 @@ def _encoder_tensors(path: Path, held: object) -> dict[str, Tensor]:
         tensors = {n: t for n, t in held.items() if isinstance(n, str) and isinstance(t, Tensor)}
     first = "patch_embed.proj.weight"
     prefixes = [name.removesuffix(first) for name in tensors if name.endswith(first) and "teacher" not in name]
-    if len(prefixes) != 1 or tensors[prefixes[0] + first].ndim != 5:
+    if len(prefixes) != 1 or tensors[prefixes[0] + first].ndim != 5 or not tensors[prefixes[0] + first].numel():
         raise ValueError(
             f"{path}: no video encoder in it that is known here: expected the published {KNOWN}, with one 3D "
             f"convolution {first!r}."
