@@ -75,9 +75,9 @@ def play(config: EnduranceConfig, task: str) -> dict:
         env = make_env(
             task,
             num_envs,
-            check_device(config.device),
-            config.seed,
-            ("state",),
+            device=check_device(config.device),
+            seed=config.seed,
+            observations=("state",),
             action_repeat=1,
             max_contacts=max_contacts,
             max_constraints=config.max_constraints,

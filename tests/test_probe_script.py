@@ -11,6 +11,7 @@ from mindreel import assembly, cli
 from mindreel.agents.checkpoint import load_checkpoint, save_checkpoint
 from mindreel.encoders import CNNConfig, CNNEncoder, PixelsConfig, make_encoder
 from mindreel.probing import compare as comparing
+from mindreel.probing.cache_keys import rollouts_key
 from mindreel.probing.printing import over_seeds, over_tasks, print_comparison
 from mindreel.probing.probe_data import ProbeData
 from mindreel.probing.run_probes import probe_table
@@ -47,7 +48,7 @@ def test_the_encoder_pixels_is_not_taken_for_the_pixels_beside_it(tmp_path) -> N
     tiny = ["env.num_envs=2", "env.action_repeat=50", "loop.seed_decisions=40", "world_model=xs", "probe.rows=60"]
     config = cli.compose(RunConfig, GROUPS, ["encoder=pixels", "encoder.components=2", *tiny, "probe.steps=2"])
     parts = assembly.build(config)
-    trainer = assembly.build_trainer(config, parts, print, lambda steps, *_: steps, tmp_path / "last.pt")
+    trainer = assembly.build_trainer(config, parts, print, None, tmp_path / "last.pt")
     trainer.prepare()
     rows = probe_table(config, parts, trainer.replay, None)
     assert {row["encoder"] for row in rows} == {"pixels"}
@@ -56,8 +57,8 @@ def test_the_encoder_pixels_is_not_taken_for_the_pixels_beside_it(tmp_path) -> N
 
 def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
     folder, out = tmp_path / "probe", tmp_path / "rows.json"
-    grid = ("task=cartpole-swingup", "encoder=vjepa,untrained", f"folder={folder}", f"out={out}", *SMALL)
-    assert call_script("probe", *grid) == 0, capsys.readouterr()
+    listed = ("task=cartpole-swingup", "encoder=vjepa,untrained", f"folder={folder}", f"out={out}", *SMALL)
+    assert call_script("probe", *listed) == 0, capsys.readouterr()
     rows = json.loads(out.read_text())
     assert {row["encoder"] for row in rows} == {"vjepa", "untrained"}
     scored = {row["suite"] for row in rows}
@@ -87,7 +88,7 @@ def test_encoders_side_by_side(call_script, capsys, tmp_path) -> None:
     before = {
         path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != "probes.html"
     }
-    assert call_script("probe", *grid) == 0
+    assert call_script("probe", *listed) == 0
     assert json.loads(out.read_text()) == rows
     assert {path: path.stat().st_mtime_ns for path in before if path not in state} == {
         path: time for path, time in before.items() if path not in state
@@ -159,7 +160,7 @@ def test_encoders_of_the_runs_kind_start_from_it_and_others_do_not(
     few = (*SMALL, *FEWEST, "encoder.vit.dim=16", "encoder.vit.depth=1", "encoder.vit.heads=2")
     start = f"encoder_from={folder}"
     assert call_script("probe", "encoder=cnn,untrained", start, *common, *few) == 0
-    assert f"{start} is for encoder=cnn; probed without it: random." in capsys.readouterr().out
+    assert f"{start} is for encoder=cnn; probed without it: untrained." in capsys.readouterr().out
     assert {row["encoder"]: row["score"] for row in json.loads(out.read_text())} == {"cnn": 1, "untrained": 0}
 
     assert call_script("probe", "encoder=untrained,pixels", start, *common, *FEWEST) == 2
@@ -167,7 +168,7 @@ def test_encoders_of_the_runs_kind_start_from_it_and_others_do_not(
     missing = f"encoder_from={tmp_path / 'VJEPA2Model'}"  # what is no run is a model of transformers, if anything
     assert call_script("probe", "encoder=vjepa,untrained", missing, *common, *FEWEST) == 2
     said = capsys.readouterr()
-    assert f"{missing} is for encoder=vjepa; probed without it: random." in said.out and "no run at" in said.err
+    assert f"{missing} is for encoder=vjepa; probed without it: untrained." in said.out and "no run at" in said.err
 
 
 def test_an_untrained_teacher_is_warned_of_once(capsys) -> None:
@@ -181,9 +182,9 @@ def test_an_untrained_teacher_is_warned_of_once(capsys) -> None:
 
 def test_an_encoder_that_fails_leaves_the_others(call_script, capsys, tmp_path) -> None:
     out = tmp_path / "rows.json"
-    grid = ("task=cartpole-swingup", "encoder=vjepa,untrained", "probes=state", f"folder={tmp_path}", f"out={out}")
+    listed = ("task=cartpole-swingup", "encoder=vjepa,untrained", "probes=state", f"folder={tmp_path}", f"out={out}")
     collapse = ("pretrain.min_feature_std=1000",)
-    assert call_script("probe", *grid, *SMALL, *collapse) == 1
+    assert call_script("probe", *listed, *SMALL, *collapse) == 1
     errors = capsys.readouterr().err
     assert (
         "failed: vjepa, cartpole-swingup, 1: The encoder has collapsed" in errors and "1 of 2 encoders failed" in errors
@@ -194,15 +195,21 @@ def test_an_encoder_that_fails_leaves_the_others(call_script, capsys, tmp_path) 
 def test_a_suite_that_fails_leaves_the_others(call_script, capsys, tmp_path) -> None:
     """Episodes of four decisions are too short for movies of violations."""
     out = tmp_path / "rows.json"
-    grid = ("task=cartpole-swingup", "encoder=untrained", "probes=anomaly,dynamics", f"folder={tmp_path}", f"out={out}")
-    assert call_script("probe", *grid, *SMALL, *FEWEST) == 1
+    listed = (
+        "task=cartpole-swingup",
+        "encoder=untrained",
+        "probes=anomaly,dynamics",
+        f"folder={tmp_path}",
+        f"out={out}",
+    )
+    assert call_script("probe", *listed, *SMALL, *FEWEST) == 1
     assert "failed: untrained, cartpole-swingup, 1, anomaly: A movie has" in capsys.readouterr().err
     assert {row["suite"] for row in json.loads(out.read_text())} == {"dynamics"}
 
 
 def test_whatever_fails_leaves_the_others(call_script, capsys, monkeypatch, tmp_path) -> None:
     out = tmp_path / "rows.json"
-    grid = (
+    listed = (
         "task=cartpole-swingup,reacher-easy,pendulum-swingup",
         "encoder=untrained",
         f"folder={tmp_path}",
@@ -223,7 +230,7 @@ def test_whatever_fails_leaves_the_others(call_script, capsys, monkeypatch, tmp_
     monkeypatch.setattr(comparing, "make_rollouts", making)
     monkeypatch.setitem(SUITES, "dynamics", dynamics)
     few = ("rollouts.policies=[noise]", "probes=state,dynamics")
-    assert call_script("probe", *grid, *SMALL, *few) == 1
+    assert call_script("probe", *listed, *SMALL, *few) == 1
     errors = capsys.readouterr().err
     assert (
         "failed: untrained, cartpole-swingup, 1, dynamics: RuntimeError: out of memory" in errors
@@ -236,9 +243,9 @@ def test_whatever_fails_leaves_the_others(call_script, capsys, monkeypatch, tmp_
 
 def test_variants_and_seeds_are_told_apart(call_script, capsys, tmp_path) -> None:
     out = tmp_path / "rows.json"
-    grid = ("task=cartpole-swingup", "encoder=vjepa", "encoder.jepa_coef=0,1", "seed=1,2")
+    listed = ("task=cartpole-swingup", "encoder=vjepa", "encoder.jepa_coef=0,1", "seed=1,2")
     few = ("rollouts.policies=[noise]", "rollouts.episodes=2", "pretrain.tflop=0.012", "probes=state")
-    arguments = (*grid, *SMALL, *few, f"folder={tmp_path}", f"out={out}")
+    arguments = (*listed, *SMALL, *few, f"folder={tmp_path}", f"out={out}")
     assert call_script("probe", *arguments) == 0, capsys.readouterr().err
     rows = json.loads(out.read_text())
     probed = {(row["task"], row["variant"], row["seed"]) for row in rows}
@@ -254,8 +261,8 @@ def test_variants_and_seeds_are_told_apart(call_script, capsys, tmp_path) -> Non
 
 def test_variants_of_the_worlds_have_rollouts_of_their_own(call_script, capsys, tmp_path) -> None:
     out = tmp_path / "rows.json"
-    grid = ("task=cartpole-swingup", "encoder=untrained", "env.action_repeat=2,6", f"folder={tmp_path}", f"out={out}")
-    assert call_script("probe", *grid, *SMALL, "rollouts.policies=[noise]", "probes=state") == 0, capsys.readouterr()
+    listed = ("task=cartpole-swingup", "encoder=untrained", "env.action_repeat=2,6", f"folder={tmp_path}", f"out={out}")
+    assert call_script("probe", *listed, *SMALL, "rollouts.policies=[noise]", "probes=state") == 0, capsys.readouterr()
     rows = json.loads(out.read_text())
     ranks = {row["variant"]: row["score"] for row in rows if row["target"] == "effective rank"}
     assert len(ranks) == 2 and len(set(ranks.values())) == 2
@@ -264,7 +271,7 @@ def test_variants_of_the_worlds_have_rollouts_of_their_own(call_script, capsys, 
 
 def test_other_tasks_are_those_of_the_same_worlds(call_script, capsys, monkeypatch, tmp_path) -> None:
     out = tmp_path / "rows.json"
-    grid = ("task=cartpole-swingup,reacher-easy", "encoder=cnn", "env.action_repeat=2,6", f"folder={tmp_path}")
+    listed = ("task=cartpole-swingup,reacher-easy", "encoder=cnn", "env.action_repeat=2,6", f"folder={tmp_path}")
 
     def repeats(data: ProbeData) -> list[dict]:
         parts = [data.train, *(train for train, _ in data.others.values())]
@@ -274,7 +281,7 @@ def test_other_tasks_are_those_of_the_same_worlds(call_script, capsys, monkeypat
         ]
 
     monkeypatch.setitem(SUITES, "recognition", repeats)
-    assert call_script("probe", *grid, *SMALL, *FEWEST, "probes=recognition", f"out={out}") == 0, capsys.readouterr()
+    assert call_script("probe", *listed, *SMALL, *FEWEST, "probes=recognition", f"out={out}") == 0, capsys.readouterr()
     rows = json.loads(out.read_text())
     assert len(rows) == 8  # two tasks' for each of four encoders
     assert all(row["variant"] == f"env.action_repeat={row['score']:.0f}" for row in rows), rows
@@ -282,23 +289,23 @@ def test_other_tasks_are_those_of_the_same_worlds(call_script, capsys, monkeypat
 
 def test_seeds_can_share_rollouts(call_script, capsys, tmp_path) -> None:
     out = tmp_path / "rows.json"
-    grid = ("task=cartpole-swingup", "encoder=untrained", f"folder={tmp_path}", f"out={out}", "probes=state")
+    listed = ("task=cartpole-swingup", "encoder=untrained", f"folder={tmp_path}", f"out={out}", "probes=state")
     few = (*SMALL, "rollouts.policies=[noise]", "rollouts.episodes=2")
-    assert call_script("probe", *grid, *few, "seed=1,2", "rollouts.seed=1") == 0, capsys.readouterr()
+    assert call_script("probe", *listed, *few, "seed=1,2", "rollouts.seed=1") == 0, capsys.readouterr()
     ranks = {row["seed"]: row["score"] for row in json.loads(out.read_text()) if row["target"] == "effective rank"}
     assert len(ranks) == 2 and len(set(ranks.values())) == 2  # two networks,
     assert len(list(tmp_path.glob("rollouts/*.safetensors"))) == 1  # one set of rollouts,
     made_of = [["seed=1"], ["seed=1", "rollouts.seed=1"], ["seed=2", "rollouts.seed=1"]]
-    keys = {comparing._rollouts_key(cli.compose(CompareConfig, GROUPS, arguments)) for arguments in made_of}
+    keys = {rollouts_key(cli.compose(CompareConfig, GROUPS, arguments)) for arguments in made_of}
     assert len(keys) == 1  # that of the seed itself
 
 
 def test_rollouts_of_agents_that_learn_otherwise_are_told_apart() -> None:
     settings = ([], ["world_model=xs"], ["world_model.latent_dim=64"], ["seed=2"], ["rollouts.agent_updates=5"])
     configs = [cli.compose(CompareConfig, GROUPS, arguments) for arguments in settings]
-    assert len({comparing._rollouts_key(config) for config in configs}) == len(settings)
+    assert len({rollouts_key(config) for config in configs}) == len(settings)
     encoders = [replace(configs[0], encoder=config) for config in (CNNConfig(), PixelsConfig())]
-    assert {comparing._rollouts_key(config) for config in encoders} == {comparing._rollouts_key(configs[0])}
+    assert {rollouts_key(config) for config in encoders} == {rollouts_key(configs[0])}
 
 
 def test_seeds_and_tasks_by_hand() -> None:
@@ -332,9 +339,8 @@ def test_a_task_of_the_users_own_is_known_by_its_content(tmp_path) -> None:
         task.with_suffix(".xml").write_text(model.format(mass))
         task.write_text(reward.format(factor))
         config = cli.compose(CompareConfig, GROUPS, [f"task={task}", f"folder={tmp_path / 'probe'}"])
-        keys.add(comparing._rollouts_key(config))
-        assert comparing._rollouts_file(config).parent == tmp_path / "probe" / "rollouts"
-    assert len(keys) == 3 and comparing._rollouts_key(config) in keys
+        keys.add(rollouts_key(config))
+    assert len(keys) == 3 and rollouts_key(config) in keys
 
 
 def row(encoder: str, score: float, **others: object) -> dict:
@@ -348,7 +354,7 @@ def test_scores_stand_side_by_side(capsys) -> None:
     )
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.strip().splitlines()]
     assert lines == [
-        "task suite probe target vjepa random",
+        "task suite probe target vjepa untrained",
         "cartpole-swingup state linear position[0] 0.91 [0.90, 0.92] -0.50",
         "cartpole-swingup state linear mean 0.25",
     ]

@@ -26,7 +26,7 @@ def export_tokens(path: Path, tokens: Tensor, grid: tuple[int, int, int], about:
     time (0 oldest, 1 newest), height (0 top) and width (0 left). The second holds the sizes and the entries of `about`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {"tokens": tokens.cpu().contiguous(), "positions": token_positions(grid)}
+    tensors = {"tokens": tokens.cpu().contiguous(), "positions": token_positions(grid).contiguous()}
     save_file(tensors, path.with_suffix(".safetensors"))
     clips, number, dim = tokens.shape
     sizes = {"clips": clips, "tokens": number, "dim": dim, "grid": list(grid), "axes": ["time", "height", "width"]}
