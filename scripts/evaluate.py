@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from mindreel import cli
 from mindreel.assembly import Parts, checkpoint_of, load_parts
 from mindreel.run_config import GROUPS, RunConfig, choice, current_names
-from mindreel.runs.evaluation import EVALUATION_SEED, decisions_per_second, interval, play, print_scores, score_labels
+from mindreel.runs.evaluation import decisions_per_second, interval, play, print_scores, score_labels, seed_evaluation
 from mindreel.runs.progress import progress_bar
 from mindreel.tables import check_out, write_rows
 from mindreel.viz.video import write_mp4
@@ -48,7 +47,7 @@ def run(config: EvaluateConfig) -> None:
     parts, _ = load_parts(config, checkpoint)
     scores, rows = {}, []
     for how, label in score_labels(parts.agent).items():
-        torch.manual_seed(config.seed + EVALUATION_SEED)
+        seed_evaluation(config)
         start = time.monotonic()
         result = _play(config, parts, how, label)
         seconds = time.monotonic() - start

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mindreel import cli
+from mindreel.devices import check_device
 from mindreel.encoders.objectives.video_encoder import VideoEncoder
 from mindreel.encoders.public.transformers_format import push_to_hub, save_pretrained
 from mindreel.transfer import encoder_of
@@ -40,7 +39,7 @@ def run(config: ExportConfig) -> None:
     folder = Path(config.out) if config.out else Path(config.run) / "export"
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty: remove it or name another with out=FOLDER.")
-    encoder = encoder_of(config.run, torch.device("cpu"))
+    encoder = encoder_of(config.run, check_device("cpu"))
     saved = cli.read(cli.config_file(config.run))
     name = saved["encoder"]["name"]
     if not isinstance(encoder, VideoEncoder):

@@ -13,6 +13,12 @@ from mindreel.run_config import RunConfig
 
 EVALUATION_SEED = 10_000  # added to the run's seed, so that no evaluation repeats a training episode
 
+
+def seed_evaluation(config: RunConfig) -> None:
+    """Makes what an evaluation draws at random the same each time, and unlike what training draws."""
+    torch.manual_seed(config.seed + EVALUATION_SEED)
+
+
 WAYS = ("agent", "policy", "random")
 """The agent as it decides, its policy without planning, uniformly random actions."""
 
@@ -56,7 +62,7 @@ def evaluator(config: RunConfig, parts: Parts):
     def run() -> dict:
         devices = [parts.env.device] if parts.env.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            torch.manual_seed(config.seed + EVALUATION_SEED)
+            seed_evaluation(config)
             returns = play(config, parts, "policy")["returns"]
         return {"eval_return_mean": float(np.mean(returns))}
 
