@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from mindreel.agents.checkpoint import load_checkpoint
-from mindreel.benchmarks.encoder import encoder_rows
+from mindreel.benchmarks.encoder_rates import encoder_rows
 from mindreel.encoders import CNNConfig, PretrainedConfig, StateConfig, make_encoder
 from mindreel.encoders.pretrainer import PretrainConfig
 from mindreel.envs import EnvConfig, RenderConfig
@@ -203,9 +203,9 @@ def test_videos_have_no_actions(script, recordings: Path, tmp_path: Path) -> Non
     [
         (["data=nowhere"], "data=nowhere does not exist"),
         (["encoder=cnn"], "encoder=cnn has no objective"),
-        (["pretrain.precision=b16"], "did you mean 'bf16'"),
+        (["pretrain.precision=b16"], "pretrain.precision=b16: expected one of auto, float32, bf16"),
         (["pretrain.accumulate=0"], "must be 1 or more"),
-        (["clips.camera=side"], "has no camera 'side': did you mean"),
+        (["clips.camera=side"], "has no camera 'side': valid are: obs/image"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(
