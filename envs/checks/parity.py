@@ -29,7 +29,7 @@ STATE_BOUND = 1e-5
 PHYSICS_BOUND = 1e-4
 """Largest error of a world after one control step from the same state, ..."""
 PHYSICS_SHARE = 0.99
-"""... which this share of worlds must keep."""
+"""... which this fraction of worlds must keep."""
 RESET_BOUND = 1e-3
 """Smallest p-value of the tests that both reset alike."""
 PICTURE_BOUND = 5.0
@@ -59,15 +59,17 @@ def compare(name: str, sizes: Sizes) -> tuple[dict[str, Any], Pictures | None]:
     """A row of figures of the task called `name`, and the pictures that were compared.
 
     Returns:
-        `task`, `reward_error`, `observation_error`, `physics_error` (all of them the largest of any state),
-        `physics_share` (of the states that keep the bound), `reset_p_value`, `picture_error`, `moving_picture_error`
+        `task`, `reward_error`, `observation_error` (in the same state), `next_reward_error`, `next_observation_error`,
+        `physics_error` (after one control step from there; all of them the largest of any state), `physics_share` (of
+        the states that keep the bound), `reset_p_value`, `picture_error`, `moving_picture_error`
         (None without a GL library, the second also if nothing that moves is in view), `moving_camera` (by which the
         second was found; None without a GL library), `equal`, and `why` it is not.
         What could not be compared is not equal. A task of dm_control's that is not in `TASKS` has no figures.
     """
     if name not in TASKS:
-        figures = ("reward_error", "observation_error", "physics_error", "physics_share", "reset_p_value")
-        nothing = dict.fromkeys((*figures, "picture_error", "moving_picture_error", "moving_camera"))
+        errors = [f"{when}{what}_error" for when in ("", "next_") for what in ("reward", "observation")]
+        others = ("physics_error", "physics_share", "reset_p_value")
+        nothing = dict.fromkeys((*errors, *others, "picture_error", "moving_picture_error", "moving_camera"))
         return {"task": name} | nothing | {"equal": False, "why": "missing"}, None
     pair = Pair(name, sizes.states)
     random_states(pair)
@@ -88,6 +90,8 @@ def compare(name: str, sizes: Sizes) -> tuple[dict[str, Any], Pictures | None]:
         "task": name,
         "reward_error": float(step.reward.max()),
         "observation_error": float(step.observation.max()),
+        "next_reward_error": float(step.next_reward.max()),
+        "next_observation_error": float(step.next_observation.max()),
         "physics_error": float(step.physics.max()),
         "physics_share": step.physics_share,
         "reset_p_value": p_value,
@@ -138,6 +142,10 @@ class Step:
     """Of the observation, (B,): the largest among its entries, each as for the reward."""
     physics: np.ndarray
     """After the step, (B,): the largest among positions, likewise, and velocities, over the fastest joint's or 1."""
+    next_reward: np.ndarray
+    """Of the reward after the step, (B,), as `reward`."""
+    next_observation: np.ndarray
+    """Of the observation after the step, (B,), as `observation`."""
     rewards: np.ndarray
     """The rewards, (B,)."""
     contacts: np.ndarray
@@ -145,7 +153,7 @@ class Step:
 
     @property
     def physics_share(self) -> float:
-        """Share of the worlds that keep the bound."""
+        """Fraction of the worlds that keep the bound."""
         return float((self.physics <= PHYSICS_BOUND).mean())
 
 
@@ -154,7 +162,8 @@ def compare_step(pair: Pair) -> Step:
     sim, task, physics = pair.sim, pair.task, pair.reference.physics
     observation, reward = pair.observation().copy(), task.reward(sim).numpy().copy()
     terminated = task.terminated(sim).numpy().copy()
-    expected: dict[str, list] = {name: [] for name in ("observation", "reward", "qpos", "qvel", "ncon")}
+    names = ("observation", "reward", "next_observation", "next_reward", "qpos", "qvel", "ncon")
+    expected: dict[str, list] = {name: [] for name in names}
     for world in range(sim.num_worlds):
         copy_world(pair, world)
         expected["observation"].append(pair.reference.state())
@@ -162,6 +171,8 @@ def compare_step(pair: Pair) -> Step:
         expected["reward"].append(pair.reference.reward() if ends == terminated[world] else np.nan)
         expected["ncon"].append(physics.data.ncon)
         physics.step(task.substeps)
+        expected["next_observation"].append(pair.reference.state())
+        expected["next_reward"].append(pair.reference.reward())
         expected["qpos"].append(physics.data.qpos.copy())
         expected["qvel"].append(physics.data.qvel.copy())
     sim.step()
@@ -172,6 +183,8 @@ def compare_step(pair: Pair) -> Step:
         reward=_worst(_error(reward, theirs["reward"])[:, None]),
         observation=_worst(_error(observation, theirs["observation"])),
         physics=np.maximum(_worst(_error(sim.qpos.numpy(), theirs["qpos"])), velocity),
+        next_reward=_worst(_error(task.reward(sim).numpy(), theirs["next_reward"])[:, None]),
+        next_observation=_worst(_error(pair.observation(), theirs["next_observation"])),
         rewards=reward,
         contacts=theirs["ncon"],
     )

@@ -11,6 +11,8 @@ _COLUMNS = {
     "task": "task",
     "reward_error": "reward",
     "observation_error": "observation",
+    "next_reward_error": "reward after",
+    "next_observation_error": "observation after",
     "physics_error": "physics",
     "physics_share": "within",
     "reset_p_value": "resets p",

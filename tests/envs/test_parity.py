@@ -70,7 +70,10 @@ def test_reward_observation_and_a_control_step(pair):
     assert step.reward.max() <= STATE_BOUND
     assert step.observation.max() <= STATE_BOUND
     # One state in a hundred may differ, so one in these few.
-    assert step.physics_share >= SHORT.get(pair.name, min(PHYSICS_SHARE, 1 - 1 / WORLDS)), np.sort(step.physics)[-4:]
+    least = SHORT.get(pair.name, min(PHYSICS_SHARE, 1 - 1 / WORLDS))
+    assert step.physics_share >= least, np.sort(step.physics)[-4:]
+    assert (step.next_reward <= 1e-3).mean() >= least, np.sort(step.next_reward)[-4:]
+    assert (step.next_observation <= 1e-2).mean() >= least, np.sort(step.next_observation)[-4:]
     assert np.ptp(step.rewards) > 0, "no state earned reward, or all the same: this compared little"
     if pair.task.xml in ("ball_in_cup.xml", "cheetah.xml", "walker.xml", "humanoid.xml", "quadruped.xml"):
         assert step.contacts.any(), "some of these states should be in contact"
@@ -107,6 +110,23 @@ def test_wrong_rewards_and_observations_show(pendulum):
     pendulum.task.observation = lambda sim: {name: x * (1 + 3e-5) for name, x in observation(sim).items()}
     step = compare_step(pendulum)
     assert step.reward.max() > STATE_BOUND and step.observation.max() > STATE_BOUND
+
+
+def test_wrong_rewards_and_observations_after_a_step_show(pendulum):
+    random_states(pendulum, STEPS)
+    observation, reward, step_worlds, stepped = pendulum.task.observation, pendulum.task.reward, pendulum.sim.step, []
+
+    def step() -> None:
+        step_worlds()
+        stepped.append(True)
+
+    pendulum.sim.step = step
+    pendulum.task.reward = lambda sim: reward(sim) + 3e-4 * bool(stepped)
+    pendulum.task.observation = lambda sim: {name: x + 2e-4 * bool(stepped) for name, x in observation(sim).items()}
+    found = compare_step(pendulum)
+    assert found.reward.max() <= STATE_BOUND and found.observation.max() <= STATE_BOUND
+    assert found.next_reward.max() == pytest.approx(3e-4, rel=0.1)  # of 1 plus a reward of 0
+    assert 5e-5 < found.next_observation.max() < 3e-4
 
 
 def test_wrong_resets_show():
