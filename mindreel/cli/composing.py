@@ -61,8 +61,11 @@ def from_dict(
         check_name(name, choices, group)
         if name != default:
             config = replace(config, **{group: choices[name]()})
-        of_choices = {choice: below.pop(f"{group}/{choice}", None) or {} for choice in choices}
-        below[group] = (saved if name == saved_name else {}) | of_choices[name]
+        of_choices = {choice: below.pop(f"{group}/{choice}", {}) for choice in choices}
+        for choice, fields in of_choices.items():
+            if not isinstance(fields, Mapping):
+                raise ValueError(f"{source}: {group}/{choice}: expected fields, got {fields!r}")
+        below[group] = (saved if name == saved_name else {}) | dict(of_choices[name])
         above[group] = asked
     try:
         config = updated(config, below)

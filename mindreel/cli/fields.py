@@ -12,7 +12,16 @@ from mindreel.cli.text import assigned
 from mindreel.names import nearest
 
 _RULES = ConfigDict(extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True, use_attribute_docstrings=True)
-_LIMITS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "minItems", "minLength")
+_LIMITS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+_LIMITS |= {"minItems": "length at least", "minLength": "length at least"}
+_TYPES = {
+    "integer": "an integer",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "null": "null",
+    "array": "a list",
+}
 
 
 def walk(config: Any, section: str = "") -> Iterator[tuple[str, Any, dict[str, Any]]]:
@@ -34,13 +43,14 @@ def _schemas(cls: type) -> dict[str, dict[str, Any]]:
 
 
 def in_words(schema: Mapping[str, Any]) -> str:
-    """The values that a JSON schema allows, such as "integer (minimum 0) or null"."""
+    """The values that a JSON schema allows, such as "an integer (at least 0) or null"."""
     if "anyOf" in schema:
         return " or ".join(in_words(one) for one in schema["anyOf"])
     if "enum" in schema:
         return f"one of {', '.join(schema['enum'])}"
-    words = f"list [a,b,...] of {in_words(schema['items'])}" if "items" in schema else schema.get("type", "fields")
-    limits = ", ".join(f"{name} {schema[name]}" for name in _LIMITS if name in schema)
+    words = f"a list [a,b,...], each {in_words(schema['items'])}" if "items" in schema else ""
+    words = words or _TYPES.get(schema.get("type", ""), "fields")
+    limits = ", ".join(f"{limit} {schema[name]}" for name, limit in _LIMITS.items() if name in schema)
     return f"{words} ({limits})" if limits else words
 
 

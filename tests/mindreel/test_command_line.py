@@ -202,27 +202,27 @@ def test_a_preset_holds_for_the_choice_it_was_written_for(presets: Path) -> None
         (["preset=3"], ["unknown preset '3'"]),
         (["encoder.body=3", "encoder=zzz"], ["unknown encoder 'zzz'", "valid are: blind, video"]),
         (["preset=smal"], ["unknown preset 'smal'", "'small'"]),
-        (["seed=three"], ["seed=three: expected integer"]),
-        (["seed=1.5"], ["seed=1.5: expected integer"]),
-        (["seed=null"], ["seed=null: expected integer"]),
-        (["seed=true"], ["seed=true: expected integer"]),
-        (["seed=1e3"], ["seed=1e3: expected integer"]),
-        (["seed=1,2"], ['seed="1,2": expected integer']),
-        (["flag=2"], ["flag=2: expected boolean"]),
-        (["flag=maybe"], ["flag=maybe: expected boolean"]),
-        (["out=[1]"], ["out=[1]: expected string or null"]),
-        (["pair=[1]"], ["pair=[1]: expected array"]),
-        (["encoder.body.sizes=3"], ["encoder.body.sizes=3: expected list [a,b,...] of integer"]),
-        (["encoder.body.sizes=[1,x]"], ['encoder.body.sizes=[1, "x"]', "of integer"]),
-        (["views=[[1]]"], ["views=[[1]]", "of integer or string"]),
+        (["seed=three"], ["seed=three: expected an integer"]),
+        (["seed=1.5"], ["seed=1.5: expected an integer"]),
+        (["seed=null"], ["seed=null: expected an integer"]),
+        (["seed=true"], ["seed=true: expected an integer"]),
+        (["seed=1e3"], ["seed=1e3: expected an integer"]),
+        (["seed=1,2"], ['seed="1,2": expected an integer']),
+        (["flag=2"], ["flag=2: expected true or false"]),
+        (["flag=maybe"], ["flag=maybe: expected true or false"]),
+        (["out=[1]"], ["out=[1]: expected text or null"]),
+        (["pair=[1]"], ["pair=[1]: expected a list"]),
+        (["encoder.body.sizes=3"], ["encoder.body.sizes=3: expected a list [a,b,...], each an integer"]),
+        (["encoder.body.sizes=[1,x]"], ['encoder.body.sizes=[1, "x"]', "each an integer"]),
+        (["views=[[1]]"], ["views=[[1]]", "each an integer or text"]),
         (["encoder.body=3"], ["encoder.body=3: expected fields"]),
         (["encoder.body.depth=0"], ["encoder.body: depth is at least 1, got 0"]),
         (["second.depth=0"], ["second: depth is at least 1, got 0"]),
         (["encoder.mode=fats"], ["encoder.mode=fats: expected one of fast, slow"]),
-        (["encoder.rate=.nan"], ["encoder.rate=.nan: expected number"]),
-        (["encoder.rate=nan"], ["encoder.rate=nan: expected number"]),
-        (["encoder.rate=1e999"], ["encoder.rate=1e999: expected number"]),
-        (["seed=.nan"], ["seed=.nan: expected integer"]),
+        (["encoder.rate=.nan"], ["encoder.rate=.nan: expected a number"]),
+        (["encoder.rate=nan"], ["encoder.rate=nan: expected a number"]),
+        (["encoder.rate=1e999"], ["encoder.rate=1e999: expected a number"]),
+        (["seed=.nan"], ["seed=.nan: expected an integer"]),
         (["task"], ["'task'", "field=value"]),
         (["--task=walker"], ["field=value", "task=value"]),
         (["task=[a"], ["[a cannot be read", "quotes close"]),
@@ -244,7 +244,7 @@ def test_mistakes_are_named(overrides: list[str], said: list[str], presets: Path
         ("encoder: [1]", ["unknown encoder '[1]'"]),
         ("encoder/blnd: {width: 2}", ["unknown field 'encoder/blnd'"]),
         ("encoder: {body: {dept: 3}}", ["'encoder.body.dept'", "'encoder.body.depth'"]),
-        ("seed: three", ["mine.yaml: seed=three: expected integer"]),
+        ("seed: three", ["mine.yaml: seed=three: expected an integer"]),
         ("encoder: {body: {depth: 0}}", ["mine.yaml: encoder.body: depth is at least 1"]),
         ("seed: [", ["not a readable config"]),
         ("", ["not a readable config"]),
@@ -408,14 +408,14 @@ def test_help_starts_nothing(script: Path) -> None:
         "usage: python ",
         "  preset=tiny                As small as can be.",
         "  encoder=small",
-        "  task=cartpole  (string)  Task to learn.",
+        "  task=cartpole  (text)  Task to learn.",
     ):
         assert line in done.stdout, done.stdout
     assert "How small" not in done.stdout
     for name in ("encoder", "encoder=small", "encoder.size", "all"):
         done = call(script, "--help", name)
         assert (done.returncode, done.stderr) == (0, "")
-        assert "encoder=small\n  encoder.size=2  (integer)  How small." in done.stdout
+        assert "encoder=small\n  encoder.size=2  (an integer)  How small." in done.stdout
         assert ("Task to learn." in done.stdout) == (name == "all")
     done = call(script, "--help", "encodr")
     assert (done.returncode, done.stdout) == (2, "") and "did you mean 'encoder'" in done.stderr
@@ -490,16 +490,16 @@ def test_values_in_range_are_taken(argument: str, expected: Ranged, tmp_path: Pa
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("steps=-3", "steps=-3: expected integer (minimum 0)"),
-        ("seed=18446744073709551616", "integer (minimum -9223372036854775808, exclusiveMaximum 18446744073709551616)"),
-        ("width=3", "width=3: expected integer (exclusiveMinimum 3, maximum 9) or null"),
-        ("width=10", "integer (exclusiveMinimum 3, maximum 9) or null"),
-        ("sizes=[]", "sizes=[]: expected list [a,b,...] of integer (minimum 1) (minItems 1)"),
-        ("sizes=[1,0]", "sizes=[1, 0]: expected list [a,b,...] of integer (minimum 1)"),
-        ("name=a", "name=a: expected string (minLength 2)"),
-        ("part.share=1", "part.share=1: expected number (minimum 0, exclusiveMaximum 1)"),
-        ("part.share=.nan", "part.share=.nan: expected number (minimum 0, exclusiveMaximum 1)"),
-        ("part.limit=-inf", "part.limit=-inf: expected number (exclusiveMinimum 0) or null"),
+        ("steps=-3", "steps=-3: expected an integer (at least 0)"),
+        ("seed=18446744073709551616", "an integer (at least -9223372036854775808, below 18446744073709551616)"),
+        ("width=3", "width=3: expected an integer (above 3, at most 9) or null"),
+        ("width=10", "an integer (above 3, at most 9) or null"),
+        ("sizes=[]", "sizes=[]: expected a list [a,b,...], each an integer (at least 1) (length at least 1)"),
+        ("sizes=[1,0]", "sizes=[1, 0]: expected a list [a,b,...], each an integer (at least 1)"),
+        ("name=a", "name=a: expected text (length at least 2)"),
+        ("part.share=1", "part.share=1: expected a number (at least 0, below 1)"),
+        ("part.share=.nan", "part.share=.nan: expected a number (at least 0, below 1)"),
+        ("part.limit=-inf", "part.limit=-inf: expected a number (above 0) or null"),
     ],
 )
 def test_values_out_of_range_are_refused(argument: str, said: str) -> None:
@@ -526,20 +526,20 @@ def help_of(capsys: pytest.CaptureFixture, cls: type, groups: Any, *arguments: s
 
 
 def test_help_says_type_range_and_default(capsys: pytest.CaptureFixture) -> None:
-    assert help_of(capsys, Ranged, {}, "steps") == ["  steps=600  (integer (minimum 0))  Gradient steps."]
+    assert help_of(capsys, Ranged, {}, "steps") == ["  steps=600  (an integer (at least 0))  Gradient steps."]
     assert help_of(capsys, Ranged, {}, "part") == [
-        "  part.share=0.5  (number (minimum 0, exclusiveMaximum 1))",
-        "  part.limit=null  (number (exclusiveMinimum 0) or null)",
+        "  part.share=0.5  (a number (at least 0, below 1))",
+        "  part.limit=null  (a number (above 0) or null)",
     ]
     assert "Sections: part" in help_of(capsys, Ranged, {})
 
 
 def test_help_shows_what_a_command_starts_from(capsys: pytest.CaptureFixture) -> None:
     shown = help_of(capsys, Config, GROUPS, "encoder")
-    assert "  encoder.rate=0.002  (number)  Learning rate, per step." in shown
-    assert "  encoder.width=4  (integer)" in shown
+    assert "  encoder.rate=0.002  (a number)  Learning rate, per step." in shown
+    assert "  encoder.width=4  (an integer)" in shown
     narrow = help_of(capsys, Config, GROUPS, "encoder=blind")
-    assert "  encoder.width=4  (integer)" in narrow and len(narrow) < len(shown)
+    assert "  encoder.width=4  (an integer)" in narrow and len(narrow) < len(shown)
     assert help_of(capsys, Config, GROUPS, "encoder.body.sizes")[-1].endswith("  Width of each block.")
 
 
