@@ -55,8 +55,7 @@ def _wrong_number(state: dict) -> str:
         counter = name.startswith("counters.") and isinstance(value, int | float) and ".recent_returns" not in name
         if isinstance(value, int) and value < 0 or counter and not 0 <= value < math.inf:
             return f"{name} is {value}"
-        counted = name in ("replay.written", "replay.episode") and isinstance(value, torch.Tensor)
-        if counted and value.lt(0).any():
+        if name in ("replay.written", "replay.episode") and isinstance(value, torch.Tensor) and value.lt(0).any():
             return f"{name} is negative"
     return ""
 

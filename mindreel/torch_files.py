@@ -18,7 +18,7 @@ _ALLOWED = re.compile(
     r"|torch\.storage UntypedStorage"
     r"|torch (\w+Storage|Size|device|b?float\d+|float8_\w+|u?int\d+|bool|complex\d+)"
 )
-"""What a file of tensors names; none of it does anything but hold them."""
+"""Names that a file of tensors needs. Calling them builds tensors and does nothing else."""
 DAMAGE = (
     RuntimeError,
     EOFError,
@@ -34,7 +34,7 @@ DAMAGE = (
     AssertionError,
     zipfile.BadZipFile,
 )
-"""What torch, pickle and zipfile raise at a file that is damaged or made to do harm."""
+"""Errors that torch, pickle and zipfile raise for a file that is damaged or made to do harm."""
 
 
 class UnreadableTorchFileError(ValueError):
@@ -70,7 +70,7 @@ def read_torch_file(path: Path, device: torch.device | str = "cpu") -> Any:
 
 
 def is_truncated(path: Path) -> bool:
-    """Whether a file begins as torch writes it and lacks its end, where a ZIP archive has its directory."""
+    """Says if a file begins as torch writes it and lacks its end, where a ZIP archive has its directory."""
     with path.open("rb") as file:
         return file.read(2) == b"PK" and not zipfile.is_zipfile(path)
 

@@ -148,7 +148,7 @@ def read_frames(file: Path, times: VideoTimes, first: int, last: int, convert: C
         times: its frames, as `scan_video` finds them, or a rate alone.
         first: first frame.
         last: the one after the last.
-        convert: makes of a decoded picture what is returned.
+        convert: turns a decoded picture into an item of the list.
 
     Raises:
         UnreadableVideoError: half of the pictures or more do not decode, or those at the end.
@@ -227,7 +227,7 @@ def upright(frame: VideoFrame, size: tuple[int, int] | None = None) -> np.ndarra
 
 
 def _orientation(frame: VideoFrame) -> tuple[bool, int, int]:
-    """Whether rows are to become columns, and the directions (1 or -1) in which rows and columns then run."""
+    """Says if rows become columns, and gives the directions (1 or -1) in which rows and columns then run."""
     for data in cast(Iterable[SideData], frame.side_data):
         if data.type == Type.DISPLAYMATRIX:
             # The place (x, y) of a pixel goes to (a x + c y, b x + d y); numbers are of 65536.

@@ -43,7 +43,7 @@ class Clips:
     into the cache, those that are in it take turns with the rest, one for each batch.
 
     What more than half of the recordings have counts: where these have actions, and equally many dimensions of them,
-    the others are skipped; otherwise nobody's actions are used. The same then holds for rewards.
+    the others are skipped; otherwise no actions are used. The same then holds for rewards.
 
     Args:
         config: camera and cache.
@@ -148,7 +148,7 @@ class Clips:
         if self._takes_turns:
             self._take_turns()
         drawn: list[tuple[Tensor, Tensor, Tensor, int]] = []
-        while len(drawn) < batch_size:  # what does not decode is drawn again
+        while len(drawn) < batch_size:  # until enough decode
             missing = batch_size - len(drawn)
             weights = self._count[self._pool]
             if not weights.any():
@@ -181,13 +181,13 @@ class Clips:
         frames = self._frames(index)
         if frames is None:
             return None
-        now, steps = first + offset, self.steps
-        when = torch.arange(now - self.clip_frames + 1, now + steps + 1).clamp(min=0)
+        newest, steps = first + offset, self.steps
+        when = torch.arange(newest - self.clip_frames + 1, newest + steps + 1).clamp(min=0)
         action, reward = torch.zeros(steps, self.action_dim), torch.zeros(steps)
         if self.has_action and one.action is not None:
-            action = torch.from_numpy(one.action[now : now + steps])
+            action = torch.from_numpy(one.action[newest : newest + steps])
         if self.has_reward and one.reward is not None:
-            reward = torch.from_numpy(one.reward[now : now + steps])
+            reward = torch.from_numpy(one.reward[newest : newest + steps])
         return frames[when - max(0, first - self.clip_frames + 1)], action, reward, one.behaviour
 
     # ---- decoding ----
@@ -240,12 +240,12 @@ class Clips:
         count = len(self._stretches)
         if state["stretches"] != count:
             raise ValueError(
-                f"The recordings have changed: {state['stretches']} stretches were saved, {count} are there now. Start "
-                "anew with overwrite=true."
+                f"The recordings have changed: {state['stretches']} stretches were saved, {count} are there. Start "
+                "over with overwrite=true."
             )
         parts = [list(state[name]) for name in ("pool", "coming", "unreadable")]
         if not parts[0] or not all(isinstance(index, int) and 0 <= index < count for part in parts for index in part):
-            raise ValueError("The saved place in the recordings is damaged. Start anew with overwrite=true.")
+            raise ValueError("The saved place in the recordings is damaged. Start over with overwrite=true.")
         self._pool, self._coming, unreadable = parts
         self._takes_turns = len(self._pool) < count
         self._count[unreadable] = 0

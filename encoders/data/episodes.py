@@ -38,7 +38,7 @@ def words(name: str) -> list[str]:
 
 
 def kind_of(name: str) -> str | None:
-    """What a field of that name may say of episodes; None if nothing."""
+    """The way in which a field of that name may mark episodes; None if it does not."""
     said = set(words(name))
     episode = bool(said & _EPISODE)
     alone = lambda group: bool(said & group) and said <= group | _AROUND
@@ -222,7 +222,7 @@ _EXPECTED = (
 
 
 def _inside(cuts: np.ndarray, bounds: Bounds) -> bool:
-    """Whether a row that begins an episode lies within one of these."""
+    """Says if a row that begins an episode lies within one of these."""
     firsts, lasts = np.array(bounds).T
     place = np.searchsorted(firsts, cuts, side="right") - 1
     return bool(((place >= 0) & (cuts > firsts[place]) & (cuts < lasts[place])).any())

@@ -71,7 +71,7 @@ class _Array:
 
     @property
     def picture(self) -> bool:
-        """Whether it may be pictures."""
+        """True for an array that may be pictures."""
         channels = len(self.shape) == 4 and 3 in (self.shape[-1], self.shape[1])
         return channels and self.dtype == np.uint8
 
@@ -99,7 +99,7 @@ class _Group:
 
     @property
     def has_columns(self) -> bool:
-        """Whether its own arrays tell what was done between frames."""
+        """True if its own arrays hold actions, rewards or ends of episodes."""
         return any(name in self.arrays for name in (*_ACTION, *_REWARD)) or any(
             kind_of(name) == "last" for name in self.arrays
         )
@@ -152,7 +152,7 @@ def _parts(group: _Group) -> list[tuple[_Group, bool]]:
 
 
 def _is_episode(name: str) -> bool:
-    """Whether a group of that name is one of numbered episodes."""
+    """Says if a group of that name is one of numbered episodes."""
     numbered = re.fullmatch(r"(.*?)[_\-. ]*\d+", name)
     return numbered is not None and set(words(numbered[1])) <= _EPISODE_GROUPS
 
@@ -243,7 +243,7 @@ def _column(opened, group: _Group, names: Sequence[str], length: int, episodes: 
             f"its array {found} has {rows} rows beside {length} frames in {episodes} episodes: expected one for "
             "each frame or, in a single episode, for each step between frames"
         )
-    with np.errstate(over="ignore"):  # what is infinite then is named later
+    with np.errstate(over="ignore"):  # `Clips` names recordings with infinite numbers
         return _read(opened[array.path]).astype(np.float32).reshape(rows, -1)
 
 

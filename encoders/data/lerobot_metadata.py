@@ -19,7 +19,7 @@ _FPS, _MOST_SECONDS = (0.001, 100_000.0), 1e7
 
 @dataclass(frozen=True)
 class Description:
-    """What meta/info.json says of a data set."""
+    """A data set's meta/info.json."""
 
     kinds: dict[str, str]
     """Feature -> its dtype."""
@@ -45,7 +45,7 @@ def check_inside(root: Path, file: Path) -> None:
 
 
 def describe(root: Path) -> Description:
-    """What a data set's meta/info.json says.
+    """Reads a data set's meta/info.json.
 
     Raises:
         ValueError: it is not JSON, lacks something, or something in it is wrong.
@@ -93,7 +93,7 @@ def _short(value: Any) -> str:
 
 
 def is_template(template: Any) -> bool:
-    """Whether it can be filled in for an episode: known fields alone, numbers padded to at most 99 digits."""
+    """Says if it can be filled in for an episode: only known fields, and numbers of at most 99 digits."""
     if not isinstance(template, str) or len(template) > 1000:
         return False
     try:

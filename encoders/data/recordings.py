@@ -18,7 +18,7 @@ from mindreel.names import nearest
 from mindreel.video_input import UnreadableVideoError, VideoTimes, read_frames, scan_video, upright
 
 DAMAGE = (OSError, RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError)
-"""What libraries raise at a file that is damaged, or not laid out as expected."""
+"""Errors that libraries raise for a file that is damaged, or not laid out as expected."""
 _SCANNED_AT_ONCE = 8
 
 

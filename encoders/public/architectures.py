@@ -20,22 +20,22 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class InputFormat:
-    """What a checkpoint expects its clips to be."""
+    """The form in which a checkpoint expects its clips."""
 
     image_size: int
     """Height and width of its frames, in pixels."""
     patch: int = 0
-    """Pixels that one token spans, in height and in width; 0 where that is not told, or tokens are merged later."""
+    """Pixels that one token spans, in height and in width; 0 where that is unknown, or tokens are merged later."""
     resizable: bool = True
-    """Whether its positions carry over to other sizes."""
+    """True if its positions carry over to other sizes."""
     frames: int = 0
     """Frames that it must get: 1 for a model of single pictures, 0 for any multiple of `tubelet`."""
     tubelet: int = 1
     """Frames that one token spans."""
     mean: tuple[float, ...] = IMAGENET[0]
-    """What is taken off the red, green and blue of a pixel, of 1."""
+    """Means of red, green and blue, of pixels in [0, 1], which are subtracted."""
     std: tuple[float, ...] = IMAGENET[1]
-    """What they are then divided by."""
+    """Their standard deviations, which the difference is divided by."""
 
 
 class Attention(nn.Module):
@@ -109,7 +109,7 @@ class PatchEmbed(nn.Module):
 
 
 class PublishedViT(nn.Module):
-    """The part that the published video transformers share. Parameters bear the published names.
+    """The base class of the published video transformers. Parameters bear the published names.
 
     Args:
         state: the encoder's tensors under their published names.

@@ -1,4 +1,4 @@
-"""What is checked in a folder of transformers before transformers reads it: that it leads nowhere and fits its weights.
+"""Checks of a folder before transformers reads it: nothing in it leads elsewhere, and its sizes fit its weights.
 
 Sizes in a config.json cost a few letters each, and a model of that size is built before its weights are looked for.
 """

@@ -27,7 +27,7 @@ class HubModel(nn.Module):
     Args:
         model: takes clips (B, F, 3, H, W), or pictures (B, 3, H, W), and gives a `last_hidden_state`.
         input_format: what it expects of them.
-        interpolates: whether it has to be told to interpolate its positions.
+        interpolates: true if it interpolates its positions only when asked to.
         time_last: whether its tokens come place by place, each through all times, in place of time by time.
     """
 
@@ -70,7 +70,7 @@ class HubModel(nn.Module):
 
 
 def on_hub(source: str) -> bool:
-    """Whether a source has the form OWNER/NAME, or OWNER/NAME/FILE with the ending of a file of weights."""
+    """Says if a source has the form OWNER/NAME, or OWNER/NAME/FILE with the ending of a file of weights."""
     if source[:1] in ("", ".", "/", "~"):
         return False
     parts = source.split("/")
@@ -120,7 +120,7 @@ def download(source: str, field: str = "encoder.source") -> Path:
 
 
 def load_model(folder: Path, image_size: int = 0) -> Any:
-    """What transformers' AutoModel makes of a folder, whole and in float32.
+    """Loads a folder with transformers' AutoModel, whole and in float32.
 
     Args:
         folder: its config.json and weights.

@@ -1,4 +1,4 @@
-"""What a model of transformers expects of its clips: their size, normalisation and number of frames."""
+"""The clips that a model of transformers expects: their size, normalisation and number of frames."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -37,7 +37,7 @@ WEIGHT_FILES = (".safetensors", *TORCH_FILES)
 READOUTS = ("compressed", "pooled", "tokens")
 _LARGEST_SIDE, _MOST_TOKENS = 8192, 50_000
 _PREDICTED_SIZE = 64
-"""Height and width of the frames that are foretold, in pixels, whatever size the model reads."""
+"""Height and width of the frames that are predicted, in pixels, whatever size the model reads."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PretrainedConfig:
     heads: int = 0
     """Attention heads of a published file of unusual width; 0 for what published models of that width have."""
     readout: str = "compressed"
-    """What the agent receives: compressed (principal components of the tokens), pooled (their mean) or tokens."""
+    """Features of the agent: compressed (principal components of the tokens), pooled (their mean) or tokens."""
     width: int = 256
     """Principal components of readout=compressed, and width of the embedding that terms act on."""
     places: int = 8
@@ -80,7 +80,7 @@ class PretrainedConfig:
 
     @property
     def has_objective(self) -> bool:
-        """Whether it is trained on rollouts by terms of its own, and not by the agent alone."""
+        """True if losses of its own train it on rollouts, and not the agent alone."""
         return self.training_mode in ("refresh", "cotrain")
 
     def _check_auxiliary(self) -> None:
@@ -172,7 +172,7 @@ class Pretrained(Encoder):
         return self.readout.monitored_features(self._averaged(observation))
 
     def fit(self, frames: Tensor, reward: Tensor) -> None:
-        """Sets the targets of the terms: what they foretell of frames, uint8 (N, 2, 3, H, W), and of rewards (N,)."""
+        """Fits the targets of the losses to frames, uint8 (N, 2, 3, H, W), and rewards (N,)."""
         self.fit_targets(frames, reward)
 
     def fit_targets(self, frames: Tensor, reward: Tensor) -> None:
@@ -231,7 +231,7 @@ class Pretrained(Encoder):
 
 
 def _small(frames: Tensor) -> Tensor:
-    """uint8 frames (B, T, 3, H, W) to float of the size in which they are foretold."""
+    """uint8 frames (B, T, 3, H, W) to float, of the size in which they are predicted."""
     x, size = frames.flatten(0, 1).float(), (_PREDICTED_SIZE, _PREDICTED_SIZE)
     if x.shape[-2:] != size:
         x = F.interpolate(x, size, mode="bilinear", antialias=True)
@@ -283,7 +283,7 @@ def _weight_file(source: str, path: Path) -> Path:
 
 
 def pixel_statistics(folder: Path, input_format: InputFormat, image_size: int) -> tuple[Tensor, Tensor]:
-    """What is taken off pixels in [0, 1], (3, 1, 1) or (3, H, W), and what they are then divided by.
+    """The mean of pixels in [0, 1], (3, 1, 1) or (3, H, W), and the standard deviation that they are divided by.
 
     Raises:
         ValueError: the folder's mean frame is damaged, or its numbers are not those of pixels.

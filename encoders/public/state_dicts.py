@@ -1,7 +1,7 @@
 """Public encoders that transformers has no class for, read from their published state dicts.
 
 The .pt files of facebookresearch/jepa and vjepa2 and those of OpenGVLab/InternVideo, of stage 1, stage 2 or tuned. The
-architecture is told from the tensors' names and shapes. Only tensors are read, so a file cannot run code.
+architecture follows from the tensors' names and shapes. Only tensors are read, so a file cannot run code.
 """
 
 import re

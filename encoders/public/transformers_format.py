@@ -216,7 +216,7 @@ def _predictor(encoder: VideoEncoder) -> TokenPredictor | None:
 
 
 def _tensors(encoder: VideoEncoder, predictor: TokenPredictor | None) -> dict[str, Tensor]:
-    """Our tensors under the names, and in the shapes, that VJEPA2Model has for them; they share our memory."""
+    """Our tensors under the names, and in the shapes, that VJEPA2Model has for them; they are views of ours."""
     vit, stem = encoder.vit, encoder.vit.stem.net
     assert isinstance(stem, nn.Conv2d)
     tubelets = stem.weight.detach().unflatten(1, (-1, 3)).transpose(1, 2)  # (D, 3, tubelet, p, p)
