@@ -53,7 +53,7 @@ def test_rollouts_are_of_the_worlds_that_the_config_describes(call_script, capsy
 
 BALL = """<mujoco><option gravity="0 0 0"/><worldbody><camera pos="0 -3 0" xyaxes="1 0 0 0 0 1"/>
 <body><joint name="slide" type="slide"/><geom size=".1"/></body></worldbody>
-<actuator><motor joint="slide" gear="0.01"/></actuator></mujoco>"""
+<actuator><motor joint="slide" gear="0.01" ctrlrange="-1 1"/></actuator></mujoco>"""
 ENDING = """
 XML = "ball.xml"
 CONTROL_TIMESTEP = 0.02
