@@ -195,7 +195,7 @@ class ObjectivePretrainer(Protocol):
         ...
 
     def extend(self) -> None:
-        """Reopens a phase that has ended, to go on to more steps."""
+        """Reopens a phase that has ended, for more steps."""
         ...
 
     def throughput(self, sample: Callable[[], tuple[Tensor, ...]]) -> dict[str, float]:

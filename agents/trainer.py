@@ -130,7 +130,7 @@ class Trainer:
         self.config = replace(self.config, updates=updates)
 
     def extend_pretraining(self) -> None:
-        """Reopens the pretraining of a run whose agent has not learned yet, to go on to more steps."""
+        """Reopens the pretraining of a run whose agent has not learned yet, for more steps."""
         assert self.pretrainer is not None
         self.pretrainer.extend()
         self.pretrained = False

@@ -126,7 +126,7 @@ class Pretrainer:
 
         Args:
             sample: draws a batch.
-            steps: length of the phase; a resumed phase goes on where it stood.
+            steps: length of the phase; a resumed phase continues where it stopped.
             lr: peak learning rate.
             monitor: what else to measure where metrics are due, such as a probe.
 
@@ -152,7 +152,7 @@ class Pretrainer:
         self.encoder.eval()
 
     def extend(self) -> None:
-        """Reopens the phase that has ended, so that `train` goes on from its last step to more of them."""
+        """Reopens the phase that has ended, so that `train` continues from its last step."""
         self.done = self.step
 
     def _gradients(self, sample: Sample) -> tuple[dict[str, Tensor], Tensor]:
@@ -258,7 +258,7 @@ class Pretrainer:
 
 
 def compile_blocks(encoder: torch.nn.Module) -> None:
-    """Compiles every transformer block where it stands; they share their code, so that one is compiled."""
+    """Compiles every transformer block in place. They share their code, so only one compilation takes place."""
     for module in encoder.modules():
         if isinstance(module, TransformerBlock):
             module.compile()

@@ -224,10 +224,10 @@ def test_a_run_that_has_ended_goes_on_to_more_steps(script, recordings: Path, tm
     status, _, errors = script(f"data={recordings}", *SMALL, "pretrain.steps=3", f"run={folder}")
     assert status == 0, errors
     status, output, errors = script(f"resume={folder}")
-    assert status == 0 and "has ended: its 3 steps are done. To go on add" in output, errors
+    assert status == 0 and "has ended: its 3 steps are done. To continue, add" in output, errors
     assert [row["step"] for row in rows(folder)] == [1, 2, 3]
     status, output, errors = script(f"resume={folder}", "pretrain.steps=5")
-    assert status == 0 and "It had 3 steps and goes on to step 5." in output, errors
+    assert status == 0 and "It had 3 steps and continues to step 5." in output, errors
     assert [row["step"] for row in rows(folder)] == [1, 2, 3, 4, 5]
     assert state(folder)["pretrainer"]["step"] == 5 and state(folder)["counters"]["finished"]
     assert "its 5 steps are done" in script(f"resume={folder}")[1]  # the new number is in its config
@@ -265,7 +265,7 @@ def test_a_run_on_rollouts_that_has_ended_goes_on_too(script, tmp_path: Path) ->
     status, output, errors = script(f"resume={folder}", "pretrain.steps=2")
     assert status == 0 and "has ended: its 2 steps are done" in output, errors
     status, output, errors = script(f"resume={folder}", "pretrain.steps=4")
-    assert status == 0 and "on to step 4" in output, errors
+    assert status == 0 and "continues to step 4" in output, errors
     assert [row["step"] for row in rows(folder)] == [1, 2, 3, 4]
 
 

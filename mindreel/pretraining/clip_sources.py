@@ -61,7 +61,7 @@ class SavedReplay(ReplayClips):
             ValueError: it is another replay.
         """
         if state != self.state_dict():
-            raise ValueError("The replay has changed since this run was saved. Start anew with overwrite=true.")
+            raise ValueError("The replay has changed since this run was saved. Start again with overwrite=true.")
 
 
 class RolloutClips:

@@ -1,4 +1,4 @@
-"""The end of a pretraining run: what is printed and written, and whether it can go on to more steps."""
+"""The end of a pretraining run: what is printed and written, and whether it can continue."""
 
 import json
 from collections.abc import Callable
@@ -20,10 +20,10 @@ def has_more_steps(
     leave_out: tuple[str, ...],
     say: Callable[[str], None] = print,
 ) -> bool:
-    """Whether a run whose pretraining has ended is to go on; the steps to come follow the learning rate of `total`.
+    """Whether a run whose pretraining has ended continues; further steps follow the learning rate of `total`.
 
     Args:
-        config: the run's, with the number of steps that it is to have; saved over the old one if it goes on.
+        config: the run's, with the number of steps that it is to have; saved over the old one if it continues.
         folder: the run's.
         done: steps taken.
         total: steps wanted in all.
@@ -32,13 +32,13 @@ def has_more_steps(
     """
     if total <= done:
         say(
-            f"This pretraining has ended: its {done} steps are done. To go on add pretrain.tflop=0 pretrain.steps=N, "
-            f"N above {done}; to start another run from it, encoder_from={folder}."
+            f"This pretraining has ended: its {done} steps are done. To continue, add pretrain.tflop=0 "
+            f"pretrain.steps=N, N above {done}; to start another run from it, encoder_from={folder}."
         )
         return False
     if is_first():  # a run that is interrupted from here on resumes to the new end
         cli.save(config, GROUPS, folder / "config.yaml", leave_out=("resume", "overwrite", *leave_out))
-    say(f"It had {done} steps and goes on to step {total}.")
+    say(f"It had {done} steps and continues to step {total}.")
     return True
 
 

@@ -1,4 +1,4 @@
-"""A run that collects rollouts of noise and pretrains an encoder on them; train.py can go on from it."""
+"""A run that collects rollouts of noise and pretrains an encoder on them; train.py can continue from it."""
 
 import time
 

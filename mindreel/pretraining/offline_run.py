@@ -107,7 +107,7 @@ class OfflineRun:
         self._autosave = Autosave(self._save, config.loop.checkpoint_seconds, first_decides)
 
     def start(self) -> None:
-        """Begins anew, with what is fitted to clips, or from the checkpoint."""
+        """Fits the encoder to clips, or loads the checkpoint of a run to resume."""
         wait_for_all()  # nobody finds the folder that the first is about to make
         if self.rank == 0:
             start_run(self.folder, self.config, leave_out=("out",))
