@@ -10,12 +10,15 @@ parts, one for each of torch's threads, which may be drawn at the same time.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import mujoco
 import mujoco_warp as mjw
 import torch
 import warp as wp
+from annotated_types import Ge
 
+from mindreel.envs.ranges import check_ranges
 from mindreel.envs.warp import engine
 from mindreel.names import nearest
 
@@ -29,9 +32,9 @@ _DRAWN = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light
 class RenderConfig:
     """What the cameras see and how it is drawn."""
 
-    height: int = 64
+    height: Annotated[int, Ge(1)] = 64
     """Rows of a camera's picture, in pixels."""
-    width: int = 64
+    width: Annotated[int, Ge(1)] = 64
     """Columns of a camera's picture, in pixels."""
     camera: int | str = 0
     """Camera of the model, by index or name."""
@@ -41,14 +44,11 @@ class RenderConfig:
     """Cast shadow rays (about twice the cost)."""
     skybox: bool = False
     """Draw the model's sky where a ray hits nothing; black otherwise."""
-    samples: int = 1
+    samples: Annotated[int, Ge(1)] = 1
     """Rays per pixel and axis, averaged: 2 means four rays."""
 
     def __post_init__(self) -> None:
-        if min(self.height, self.width, self.samples) < 1:
-            raise ValueError(
-                f"height, width and samples must be at least 1, got {self.height}, {self.width} and {self.samples}."
-            )
+        check_ranges(self)
 
     @property
     def views(self) -> tuple[int | str, ...]:

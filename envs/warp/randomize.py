@@ -12,13 +12,15 @@ the softness of contacts and limits, which MuJoCo derives from the masses of the
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 import mujoco
 import numpy as np
 import torch
+from annotated_types import Ge, Interval
 
 from mindreel.envs.generator import WorldGenerator
+from mindreel.envs.ranges import check_ranges
 from mindreel.envs.tasks.task import write
 from mindreel.envs.warp.backgrounds import make_background, patterns
 from mindreel.envs.warp.cameras import RenderConfig
@@ -29,7 +31,6 @@ _PATTERNS = 16
 _PATTERN_SIZE = 64  # pixels
 _FLOORS = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_HFIELD)
 _SCALABLE = (mujoco.mjtGain.mjGAIN_FIXED, mujoco.mjtGain.mjGAIN_AFFINE)
-_BELOW_ONE = ("light_strength", "mass", "friction", "gain")
 
 
 @dataclass(frozen=True)
@@ -41,27 +42,27 @@ class RandomizeConfig:
 
     preset: str = ""
     """Amounts for the fields that are null: distracting_easy, distracting_hard, dynamics, or none if empty."""
-    colors: float | None = None
+    colors: Annotated[float, Ge(0)] | None = None
     """Largest change of each channel of a geom's or material's colour, of 1."""
-    textures: float | None = None
+    textures: Annotated[float, Interval(ge=0, le=1)] | None = None
     """Fraction of the materials that wear one of 16 coloured patterns."""
-    light_strength: float | None = None
+    light_strength: Annotated[float, Interval(ge=0, lt=1)] | None = None
     """Largest relative change of each channel of a light's colour."""
-    light_turn: float | None = None
+    light_turn: Annotated[float, Ge(0)] | None = None
     """Largest turn of a light about each axis, in radians."""
-    light_shift: float | None = None
+    light_shift: Annotated[float, Ge(0)] | None = None
     """Largest shift of a light along each axis, in metres."""
-    camera_turn: float | None = None
+    camera_turn: Annotated[float, Ge(0)] | None = None
     """Largest turn of a camera about each of its axes, in radians."""
-    camera_shift: float | None = None
+    camera_shift: Annotated[float, Ge(0)] | None = None
     """Largest shift of a camera along each axis, as a fraction of the model's extent."""
-    mass: float | None = None
+    mass: Annotated[float, Interval(ge=0, lt=1)] | None = None
     """Largest relative change of each body's mass, and of its inertia with it."""
-    friction: float | None = None
+    friction: Annotated[float, Interval(ge=0, lt=1)] | None = None
     """Largest relative change of the friction in a world."""
-    gain: float | None = None
+    gain: Annotated[float, Interval(ge=0, lt=1)] | None = None
     """Largest relative change of each actuator's force; muscles keep theirs."""
-    latency: int | None = None
+    latency: Annotated[int, Ge(0)] | None = None
     """Most control steps by which a world's actions come late."""
     background: str | None = None
     """What moves behind the scene: noise, or the videos of the folder of this path; nothing if empty."""
@@ -71,13 +72,7 @@ class RandomizeConfig:
     def __post_init__(self) -> None:
         if self.preset:
             check_name(self.preset, PRESETS, "preset")
-        for field in fields(self):
-            amount = getattr(self, field.name)
-            if amount is None or isinstance(amount, str):
-                continue
-            if amount < 0 or (field.name in _BELOW_ONE and amount >= 1) or (field.name == "textures" and amount > 1):
-                most = {"textures": " and at most 1"} | dict.fromkeys(_BELOW_ONE, " and below 1")
-                raise ValueError(f"{field.name} should be at least 0{most.get(field.name, '')}, got {amount}.")
+        check_ranges(self)
 
     @property
     def whole(self) -> "RandomizeConfig":

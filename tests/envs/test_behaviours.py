@@ -270,10 +270,10 @@ def test_worlds_give_it_and_replay_keeps_it():
     encoder = make_encoder(StateConfig(), env.action_dim, len(env.state_names))
     replay = Replay(300, 3)
     collector = Collector(env, encoder, replay, store_latents=True)
-    seen = [collector.observation["behaviour"].clone()]
+    seen = [collector.worker.observation["behaviour"].clone()]
     for _ in range(40):
         collector.step(None, 1.0, "state")
-        seen.append(collector.observation["behaviour"].clone())
+        seen.append(collector.worker.observation["behaviour"].clone())
     spoken = torch.stack(seen, 1)  # (B, T)
     assert len(spoken.unique()) > 2  # a walker dropped from the air falls and comes to lie
     assert torch.equal(collector.env.task.behaviour(env.sim), spoken[:, -1])

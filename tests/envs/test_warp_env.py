@@ -191,7 +191,7 @@ def test_a_question_is_answered_as_it_was_when_asked():
     ("wrong", "message"),
     [
         ({"task": "cartpole-swingpu"}, "cartpole-swingup"),
-        ({"device": "cuda:99"}, "cuda:99.*not there"),
+        ({"device": "cuda:99"}, "device=cuda:99: .*CUDA device"),
         ({"device": "gpu"}, "gpu"),
         ({"device": "mps"}, "mps"),
         ({"observations": ("pixel",)}, "pixels"),
