@@ -4,8 +4,10 @@ As in Dreamer (Hafner et al. 2020), the gradient of the returns flows through th
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Interval
 from einops import rearrange
 from torch import Tensor
 
@@ -16,11 +18,11 @@ from mindreel.agents.learner import Learner, LearnerConfig
 class ActorCriticConfig(LearnerConfig):
     """The agent whose policy acts alone and learns in imagination."""
 
-    imagination_horizon: int = 5
+    imagination_horizon: Annotated[int, Ge(1)] = 5
     """Steps that the policy is rolled out for in the latent model."""
-    lambda_: float = 0.95
+    lambda_: Annotated[float, Interval(ge=0, le=1)] = 0.95
     """Fraction of the longer returns in the lambda-return; 0 trusts the value after one step."""
-    imagination_starts: int = 256
+    imagination_starts: Annotated[int, Ge(1)] = 256
     """Latents of a batch that imagination starts from."""
 
 

@@ -4,9 +4,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import torch
+from annotated_types import Ge, Gt, Interval
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
@@ -20,32 +21,32 @@ Number = TypeVar("Number", float, Tensor)
 class LearnerConfig:
     """How the latent model, the values and the policy are trained (defaults after TD-MPC2)."""
 
-    horizon: int = 3
+    horizon: Annotated[int, Ge(1)] = 3
     """Steps T that the model is unrolled for in training and in planning."""
-    batch_size: int = 256
+    batch_size: Annotated[int, Ge(1)] = 256
     """Sequences in a batch, B."""
-    rho: float = 0.5
+    rho: Annotated[float, Interval(gt=0, le=1)] = 0.5
     """Weight of a step t of the unrolled loss is rho^t."""
-    consistency_coef: float = 20.0
+    consistency_coef: Annotated[float, Ge(0)] = 20.0
     """Weight of the latent prediction loss."""
-    reward_coef: float = 0.1
+    reward_coef: Annotated[float, Ge(0)] = 0.1
     """Weight of the reward loss."""
-    value_coef: float = 0.1
+    value_coef: Annotated[float, Ge(0)] = 0.1
     """Weight of the value loss."""
-    entropy_coef: float = 1e-4
+    entropy_coef: Annotated[float, Ge(0)] = 1e-4
     """Weight of the policy's entropy."""
-    lr: float = 3e-4
+    lr: Annotated[float, Gt(0)] = 3e-4
     """Learning rate of model, values and policy."""
-    encoder_lr_scale: float = 0.3
+    encoder_lr_scale: Annotated[float, Ge(0)] = 0.3
     """Learning rate of the layers from encoder features to z, as a fraction of lr."""
-    trained_encoder_lr_scale: float = 0.3
+    trained_encoder_lr_scale: Annotated[float, Ge(0)] = 0.3
     """The same where the agent's losses reach the encoder, and for that encoder: at a high rate they soon make its
     features the same for all pictures, which are then easy to predict."""
-    grad_clip: float = 20.0
+    grad_clip: Annotated[float, Gt(0)] = 20.0
     """Greatest norm of a gradient."""
-    target_rate: float = 0.01
+    target_rate: Annotated[float, Interval(gt=0, le=1)] = 0.01
     """Fraction of the way that the target Q-functions move at each update."""
-    n_step: int = 1
+    n_step: Annotated[int, Ge(1)] = 1
     """Rewards summed before a value target bootstraps: more carry values further back in each update."""
 
 

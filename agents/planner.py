@@ -4,8 +4,10 @@ Williams et al. 2015; in latent space with a policy prior as in TD-MPC2 (Hansen 
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt
 from einops import rearrange, repeat
 from torch import Tensor
 
@@ -16,26 +18,30 @@ from mindreel.world_model.latent_model import LatentModel
 class PlannerConfig:
     """How many futures the planner imagines, and how it narrows them down."""
 
-    samples: int = 512
+    samples: Annotated[int, Ge(1)] = 512
     """Action sequences drawn in each iteration, S."""
-    policy_samples: int = 24
+    policy_samples: Annotated[int, Ge(0)] = 24
     """Of these, sequences proposed by the policy."""
-    elites: int = 64
+    elites: Annotated[int, Ge(1)] = 64
     """Best sequences that the next distribution is fitted to."""
-    iterations: int = 6
+    iterations: Annotated[int, Ge(1)] = 6
     """Rounds of sampling and refitting."""
-    horizon: int = 3
+    horizon: Annotated[int, Ge(1)] = 3
     """Steps imagined before the value function takes over."""
-    temperature: float = 0.5
+    temperature: Annotated[float, Gt(0)] = 0.5
     """Sharpness of the weights of the elites: weight = exp(temperature (value - best))."""
-    min_std: float = 0.05
+    min_std: Annotated[float, Gt(0)] = 0.05
     """Least standard deviation of the sampled actions."""
-    max_std: float = 2.0
+    max_std: Annotated[float, Gt(0)] = 2.0
     """Standard deviation that each plan starts from."""
 
     def __post_init__(self):
         if not 0 <= self.policy_samples <= self.samples:
             raise ValueError(f"policy_samples ({self.policy_samples}) must be between 0 and samples ({self.samples}).")
+        if self.elites > self.samples:
+            raise ValueError(f"elites ({self.elites}) are chosen among samples ({self.samples}): at most as many.")
+        if self.min_std > self.max_std:
+            raise ValueError(f"min_std ({self.min_std}) must be at most max_std ({self.max_std}).")
         if min(self.elites, self.iterations, self.horizon) < 1:
             raise ValueError(
                 f"elites ({self.elites}), iterations ({self.iterations}) and horizon ({self.horizon}) must be "

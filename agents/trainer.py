@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from mindreel.agents.checkpoint import fitting, load_checkpoint, random_state, save_checkpoint, set_random_state
@@ -22,27 +24,27 @@ from mindreel.agents.replay_clips import ReplayClips, encode_batch
 class LoopConfig:
     """How long each stage of a run lasts."""
 
-    seed_decisions: int = 500
+    seed_decisions: Annotated[int, Ge(1)] = 500
     """Decisions of correlated noise in each world before anything is learned."""
-    updates: int = 4000
+    updates: Annotated[int, Ge(0)] = 4000
     """Updates of the agent."""
-    updates_per_decision: float = 1.0
+    updates_per_decision: Annotated[float, Gt(0)] = 1.0
     """Updates after each decision that all worlds take together; below 1, several decisions for one update."""
-    refreshes: int = 4
+    refreshes: Annotated[int, Ge(0)] = 4
     """Times that the encoder is trained further on newer rollouts (encoder.training_mode=refresh)."""
-    refresh_until: float = 0.5
+    refresh_until: Annotated[float, Interval(gt=0, le=1)] = 0.5
     """Fraction of the updates by which the last refresh is done."""
-    noise: float = 0.4
+    noise: Annotated[float, Ge(0)] = 0.4
     """Standard deviation of the correlated exploration noise when training starts."""
-    noise_final: float = 0.2
+    noise_final: Annotated[float, Ge(0)] = 0.2
     """Standard deviation of that noise when training ends."""
-    replay_capacity: int = 200_000
+    replay_capacity: Annotated[int, Ge(1)] = 200_000
     """Observations kept in replay, over all worlds."""
-    log_every: int = 100
+    log_every: Annotated[int, Ge(1)] = 100
     """Updates between lines of metrics."""
-    eval_every: int = 0
+    eval_every: Annotated[int, Ge(0)] = 0
     """Updates between evaluations during training; 0 for none but the last."""
-    checkpoint_seconds: float = 120.0
+    checkpoint_seconds: Annotated[float, Ge(0)] = 120.0
     """Seconds between checkpoints."""
 
 

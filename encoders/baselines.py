@@ -1,7 +1,9 @@
 """Baselines: a convolutional network trained by the agent, principal components of pixels, the simulator's state."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from annotated_types import Ge
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,9 +21,9 @@ class CNNConfig:
     """Height and width of a frame, in pixels."""
     frames: int = 3
     """Frames F of a clip, stacked as channels."""
-    channels: int = 32
+    channels: Annotated[int, Ge(1)] = 32
     """Channels of every layer."""
-    random_shift: int = 3
+    random_shift: Annotated[int, Ge(0)] = 3
     """Pixels by which each clip is shifted at most in training, up or down and left or right."""
     training_mode: str = "finetune"
     """finetune (trained by the agent's losses), or frozen (never trained)."""
@@ -95,7 +97,7 @@ class PixelsConfig:
     """Frames F of a clip."""
     pool: int = 2
     """Pixels, in height and width, that are averaged to one."""
-    components: int = 256
+    components: Annotated[int, Ge(1)] = 256
     """Number of principal components that the agent receives, each of unit variance."""
 
     def __post_init__(self):

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -30,36 +31,36 @@ class CollapseError(ValueError):
 class PretrainConfig:
     """How an encoder is pretrained on rollouts."""
 
-    steps: int = 600
+    steps: Annotated[int, Ge(0)] = 600
     """Gradient steps before the agent starts."""
-    refresh_steps: int = 150
+    refresh_steps: Annotated[int, Ge(0)] = 150
     """Gradient steps of each refresh on the agent's own rollouts (encoder.training_mode=refresh)."""
-    tflop: float = 0.0
+    tflop: Annotated[float, Ge(0)] = 0.0
     """Operations (10^12) that set the steps, so that objectives of unequal cost get equal compute; 0 for `steps`."""
-    batch_size: int = 64
+    batch_size: Annotated[int, Ge(2)] = 64
     """Sequences in a batch, 2 or more: objectives compare the clips of a batch with each other."""
-    accumulate: int = 1
+    accumulate: Annotated[int, Ge(1)] = 1
     """Batches whose gradients are averaged for one step."""
-    future_steps: int = 4
+    future_steps: Annotated[int, Ge(1)] = 4
     """Steps K between a clip and the one whose features are predicted from it."""
-    lr: float = 1e-3
+    lr: Annotated[float, Gt(0)] = 1e-3
     """Peak learning rate of AdamW."""
-    refresh_lr: float = 5e-4
+    refresh_lr: Annotated[float, Gt(0)] = 5e-4
     """Peak learning rate in a refresh."""
-    warmup: int = 20
+    warmup: Annotated[int, Ge(0)] = 20
     """Steps over which the learning rate rises."""
-    weight_decay: float = 0.04
+    weight_decay: Annotated[float, Ge(0)] = 0.04
     """Weight decay of AdamW."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """Arithmetic of the losses: float32, bf16 (weights stay float32), or bf16 on GPUs that have it."""
     compile: bool = False
     """Compile the transformer's blocks; takes a minute and pays in long runs."""
-    min_effective_rank: float = 1.2
+    min_effective_rank: Annotated[float, Ge(0)] = 1.2
     """Effective rank of the features, or of the tokens that they are fitted to, below which the encoder counts as
     collapsed and the run stops. One strong direction is no collapse: VideoMAE's rank goes down to 2 on walker."""
-    min_feature_std: float = 1e-3
+    min_feature_std: Annotated[float, Ge(0)] = 1e-3
     """Standard deviation of the features as a fraction of their size, below which the encoder counts as collapsed."""
-    log_every: int = 50
+    log_every: Annotated[int, Ge(1)] = 50
     """Steps between lines of metrics."""
 
     def __post_init__(self):

@@ -4,7 +4,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Interval
 
 from mindreel.agents import AGENTS
 from mindreel.agents.mpc import MPCConfig
@@ -24,17 +26,17 @@ class RunConfig:
 
     task: str = "cartpole-swingup"
     """Task to learn, as domain-task, or a Python file with your own; a Gymnasium id if that is the backend."""
-    seed: int = 1
+    seed: Annotated[int, Interval(ge=0, lt=2**53)] = 1
     """Seed of everything random."""
     device: str = "cpu"
     """Device that everything runs on: cpu, cuda or cuda:N."""
     run: str = ""
     """Folder of the run; runs/TASK-ENCODER-AGENT-SEED if empty."""
-    eval_episodes: int = 10
+    eval_episodes: Annotated[int, Ge(1)] = 10
     """Episodes of an evaluation."""
     encoder_from: str = ""
     """Run whose encoder this one starts from; for vjepa also a VJEPA2Model's folder or OWNER/NAME on the hub."""
-    decoder_steps: int = 600
+    decoder_steps: Annotated[int, Ge(0)] = 600
     """Gradient steps of the decoder that draws what the model imagines; 0 for no pictures."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The worlds."""

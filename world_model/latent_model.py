@@ -6,8 +6,10 @@ predict the next latent, with reward, Q and policy heads beside them.
 
 import copy
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
 from mindreel.world_model.layers import EnsembleMLP, SimNorm, TwoHot, mlp
@@ -17,62 +19,70 @@ from mindreel.world_model.layers import EnsembleMLP, SimNorm, TwoHot, mlp
 class LatentModelConfig:
     """A latent model of size s, for laptops."""
 
-    latent_dim: int = 256
+    latent_dim: Annotated[int, Ge(1)] = 256
     """Width D of the latent z."""
-    hidden_dim: int = 256
+    hidden_dim: Annotated[int, Ge(1)] = 256
     """Width of every hidden layer."""
-    encoder_hidden_dim: int = 256
+    encoder_hidden_dim: Annotated[int, Ge(1)] = 256
     """Width of the hidden layer between encoder features and z."""
-    num_q: int = 2
+    num_q: Annotated[int, Ge(1)] = 2
     """Q-functions in the ensemble."""
-    simnorm_group: int = 8
+    simnorm_group: Annotated[int, Ge(1)] = 8
     """Features in each simplex of the latent."""
-    dropout: float = 0.01
+    dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.01
     """Dropout in the Q-functions."""
-    bins: int = 101
+    bins: Annotated[int, Ge(2)] = 101
     """Bins of the two-hot reward and value heads."""
     log_std_min: float = -10.0
     """Least log standard deviation of the policy."""
     log_std_max: float = 2.0
     """Greatest log standard deviation of the policy."""
 
+    def __post_init__(self):
+        if self.latent_dim % self.simnorm_group:
+            raise ValueError(
+                f"latent_dim ({self.latent_dim}) must be a multiple of simnorm_group ({self.simnorm_group})."
+            )
+        if self.log_std_min >= self.log_std_max:
+            raise ValueError(f"log_std_min ({self.log_std_min}) must be below log_std_max ({self.log_std_max}).")
+
 
 @dataclass(frozen=True)
 class LatentModelXS(LatentModelConfig):
     """About 0.2M parameters, for tests."""
 
-    latent_dim: int = 64
-    hidden_dim: int = 64
-    encoder_hidden_dim: int = 64
+    latent_dim: Annotated[int, Ge(1)] = 64
+    hidden_dim: Annotated[int, Ge(1)] = 64
+    encoder_hidden_dim: Annotated[int, Ge(1)] = 64
 
 
 @dataclass(frozen=True)
 class LatentModelM(LatentModelConfig):
     """TD-MPC2's 5M model."""
 
-    latent_dim: int = 512
-    hidden_dim: int = 512
-    num_q: int = 5
+    latent_dim: Annotated[int, Ge(1)] = 512
+    hidden_dim: Annotated[int, Ge(1)] = 512
+    num_q: Annotated[int, Ge(1)] = 5
 
 
 @dataclass(frozen=True)
 class LatentModelL(LatentModelConfig):
     """About 19M parameters."""
 
-    latent_dim: int = 768
-    hidden_dim: int = 1024
-    encoder_hidden_dim: int = 1024
-    num_q: int = 5
+    latent_dim: Annotated[int, Ge(1)] = 768
+    hidden_dim: Annotated[int, Ge(1)] = 1024
+    encoder_hidden_dim: Annotated[int, Ge(1)] = 1024
+    num_q: Annotated[int, Ge(1)] = 5
 
 
 @dataclass(frozen=True)
 class LatentModelXL(LatentModelConfig):
     """About 48M parameters."""
 
-    latent_dim: int = 768
-    hidden_dim: int = 1792
-    encoder_hidden_dim: int = 1792
-    num_q: int = 5
+    latent_dim: Annotated[int, Ge(1)] = 768
+    hidden_dim: Annotated[int, Ge(1)] = 1792
+    encoder_hidden_dim: Annotated[int, Ge(1)] = 1792
+    num_q: Annotated[int, Ge(1)] = 5
 
 
 class LatentModel(nn.Module):

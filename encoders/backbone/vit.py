@@ -1,8 +1,10 @@
 """The video transformer that all pretraining objectives share: clips to tokens, tokens to tokens."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Gt
 from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,7 +26,7 @@ class ViTConfig:
     """How tubelets become tokens: conv (stride-2 convolutions), or linear (one linear map, as in ViT)."""
     positions: str = "sincos"
     """How blocks know where tokens are: sincos (added to tokens), or rotary (rotates queries and keys: V-JEPA 2)."""
-    position_base: float = 100.0
+    position_base: Annotated[float, Gt(1)] = 100.0
     """Base of the frequencies of positions=sincos: 10000 as published, 100 to tell the places of a small grid apart."""
     dim: int = 64
     """Width D of a token."""

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from mindreel.encoders.data import hdf5
@@ -30,9 +32,9 @@ class ClipConfig:
 
     camera: str = ""
     """Camera of a data set that has several; the first if empty."""
-    cache_mb: float = 1024.0
+    cache_mb: Annotated[float, Ge(0)] = 1024.0
     """Memory for decoded frames; what does not fit takes turns."""
-    threads: int = 2
+    threads: Annotated[int, Ge(1)] = 2
     """Threads that decode."""
 
 

@@ -13,8 +13,10 @@ On the clip's embedding itself:
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,25 +28,25 @@ from mindreel.encoders.backbone.readout import whitening
 class AuxiliaryConfig:
     """Auxiliary losses on the clip's embedding. All are off unless an encoder switches them on."""
 
-    future_coef: float = 0.0
+    future_coef: Annotated[float, Ge(0)] = 0.0
     """Weight of predicting the principal components of the coming frames."""
-    future_components: int = 32
+    future_components: Annotated[int, Ge(1)] = 32
     """Principal components of a frame that are predicted."""
-    change_components: int = 32
+    change_components: Annotated[int, Ge(1)] = 32
     """Principal components of the change from one frame to the next that are predicted too."""
-    future_pool: int = 2
+    future_pool: Annotated[int, Ge(1)] = 2
     """Pixels, in height and width, averaged before the components are taken."""
-    contrast_coef: float = 0.0
+    contrast_coef: Annotated[float, Ge(0)] = 0.0
     """Weight of picking the teacher's embedding, of the clip and of the one K actions later, out of the batch."""
-    contrast_temperature: float = 0.1
+    contrast_temperature: Annotated[float, Gt(0)] = 0.1
     """Temperature that divides the cosines of the contrastive loss."""
-    reward_coef: float = 0.0
+    reward_coef: Annotated[float, Ge(0)] = 0.0
     """Weight of predicting the rewards."""
-    variance_coef: float = 0.0
+    variance_coef: Annotated[float, Ge(0)] = 0.0
     """Weight of the hinge that keeps each embedding feature's standard deviation above 1."""
-    covariance_coef: float = 0.0
+    covariance_coef: Annotated[float, Ge(0)] = 0.0
     """Weight of the squared correlations between embedding features."""
-    inverse_coef: float = 0.0
+    inverse_coef: Annotated[float, Ge(0)] = 0.0
     """Weight of predicting the mean action from the embeddings before and after."""
 
     def __post_init__(self):

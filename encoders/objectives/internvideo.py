@@ -11,7 +11,9 @@ With a single positive each, clips of one behaviour would be pushed apart.
 """
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from annotated_types import Ge
 from torch import Tensor
 
 from mindreel.encoders.objectives.sentences import TextConfig, TextHeads
@@ -25,11 +27,11 @@ class InternVideoConfig(VideoMAEConfig):
 
     text: TextConfig = field(default_factory=TextConfig)
     """How clips are compared with sentences."""
-    pixel_coef: float = 1.0
+    pixel_coef: Annotated[float, Ge(0)] = 1.0
     """Weight of predicting hidden pixels."""
-    text_coef: float = 0.5
+    text_coef: Annotated[float, Ge(0)] = 0.5
     """Weight of matching clips and sentences."""
-    label_coef: float = 0.5
+    label_coef: Annotated[float, Ge(0)] = 0.5
     """Weight of classifying the behaviour."""
 
 

@@ -19,8 +19,10 @@ encoder is trained beside an agent (training_mode=cotrain) the last stage lasts,
 
 import math
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -51,7 +53,7 @@ class InternVideo2Config(VideoConfig):
     """Fraction of pretraining that is stage 1, which matches the teacher."""
     stage2_fraction: float = 0.2
     """Fraction of pretraining that is stage 2, which aligns clips with sentences; the rest is stage 3."""
-    match_later: float = 1.0
+    match_later: Annotated[float, Ge(0)] = 1.0
     """Weight of matching the teacher in stages 2 and 3; 0 switches it off there."""
 
     def __post_init__(self):

@@ -6,8 +6,10 @@ be normally distributed.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,13 +22,13 @@ from mindreel.encoders.objectives.video_encoder import Batch, VideoConfig, Video
 class LeJEPAConfig(VideoConfig):
     """LeJEPA: the next embedding is predicted from this one and the actions; embeddings are kept normal."""
 
-    sigreg_coef: float = 0.09
+    sigreg_coef: Annotated[float, Ge(0)] = 0.09
     """Weight of SIGReg; the prediction has weight 1."""
-    projections: int = 1024
+    projections: Annotated[int, Ge(1)] = 1024
     """Directions that embeddings are projected on, drawn at random in each step."""
-    knots: int = 17
+    knots: Annotated[int, Ge(2)] = 17
     """Points at which the characteristic function of each projection is compared."""
-    projector_dim: int = 192
+    projector_dim: Annotated[int, Ge(1)] = 192
     """Width of the space in which prediction and SIGReg act."""
 
     def __post_init__(self):

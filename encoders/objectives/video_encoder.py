@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Interval
 from torch import Tensor
 
 from mindreel.encoders.backbone.frames import FrameEncoder, shifted
@@ -25,17 +27,17 @@ class VideoConfig:
     readout: str = "compressed"
     """What the agent receives: compressed (principal components of the tokens), embedding (a trained head, on which
     losses act), pooled (their mean) or tokens."""
-    embedding_dim: int = 256
+    embedding_dim: Annotated[int, Ge(1)] = 256
     """Width of a clip's embedding, and number of principal components of readout=compressed."""
-    token_channels: int = 16
+    token_channels: Annotated[int, Ge(1)] = 16
     """Channels that each token is reduced to before the embedding reads all of them."""
     auxiliary: AuxiliaryConfig = field(default_factory=AuxiliaryConfig)
     """Auxiliary losses on the clip's embedding beside the objective's own loss."""
-    random_shift: int = 0
+    random_shift: Annotated[int, Ge(0)] = 0
     """Pixels by which each training sequence is shifted at most, up or down and left or right; all its frames alike."""
-    ema_start: float = 0.99
+    ema_start: Annotated[float, Interval(ge=0, le=1)] = 0.99
     """Decay of the teacher's moving average, if the objective has a teacher, at the beginning of pretraining."""
-    ema_end: float = 1.0
+    ema_end: Annotated[float, Interval(ge=0, le=1)] = 1.0
     """Decay at the end of pretraining; equal to ema_start for a constant one."""
 
 

@@ -6,7 +6,9 @@ unit variance.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from annotated_types import Ge
 from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,9 +27,9 @@ class VideoMAEConfig(VideoConfig):
 
     hidden: float = 0.9
     """Fraction of a frame's places that is hidden, in every frame of the clip (in the paper 0.9 to 0.95)."""
-    decoder_dim: int = 64
+    decoder_dim: Annotated[int, Ge(1)] = 64
     """Width of the decoder."""
-    decoder_depth: int = 2
+    decoder_depth: Annotated[int, Ge(1)] = 2
     """Transformer blocks of the decoder (in the paper 4, half as wide as the encoder)."""
 
     def __post_init__(self):

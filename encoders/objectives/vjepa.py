@@ -10,8 +10,10 @@ of version 2's teacher is ema_start = ema_end = 0.99925.
 """
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Interval
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,21 +43,21 @@ class VJEPAConfig(VideoConfig):
     """Which tokens are hidden from the encoder and predicted."""
     published_masks: bool = False
     """Instead of `masks`, hide each clip twice as the papers do: by 8 blocks of 15%, and by 2 blocks of 70%."""
-    predictor_dim: int = 64
+    predictor_dim: Annotated[int, Ge(1)] = 64
     """Width of the predictor of hidden tokens."""
-    predictor_depth: int = 1
+    predictor_depth: Annotated[int, Ge(1)] = 1
     """Transformer blocks of that predictor."""
-    random_shift: int = 4
+    random_shift: Annotated[int, Ge(0)] = 4
     """Pixels by which each training sequence is shifted at most, up or down and left or right; all its frames alike."""
-    ema_start: float = 0.95
+    ema_start: Annotated[float, Interval(ge=0, le=1)] = 0.95
     """Decay of the teacher's moving average at the beginning of pretraining."""
-    ema_end: float = 0.995
+    ema_end: Annotated[float, Interval(ge=0, le=1)] = 0.995
     """Decay at the end of pretraining; equal to ema_start for a constant one."""
-    jepa_coef: float = 1.0
+    jepa_coef: Annotated[float, Ge(0)] = 1.0
     """Weight of V-JEPA's own loss."""
     jepa_fraction: float = 0.5
     """Fraction of a batch's clips that V-JEPA's own loss is computed on; it costs as much as all other losses."""
-    visible_coef: float = 0.0
+    visible_coef: Annotated[float, Ge(0)] = 0.0
     """Weight of the error at visible tokens within V-JEPA's own loss; it falls off with their distance to hidden ones
     (version 2.1)."""
     levels: int = 1

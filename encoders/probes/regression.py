@@ -3,8 +3,10 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,21 +18,21 @@ _CHECKS, _CHECKED_ROWS = 10, 2000  # validations while a probe is trained, and r
 class ProbeConfig:
     """Probes that predict the simulator's state from frozen features."""
 
-    rows: int = 12_000
+    rows: Annotated[int, Ge(2)] = 12_000
     """Rows that the probes learn from."""
-    held_out_rows: int = 3000
+    held_out_rows: Annotated[int, Ge(2)] = 3000
     """Rows of other episodes that they are scored on."""
     ridge: tuple[float, ...] = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
     """Penalties of the linear probe; the one with the least error on a fifth of the training rows is used."""
-    hidden: int = 128
+    hidden: Annotated[int, Ge(1)] = 128
     """Width of attentive probes and of the captioner; MLP probes and predictors are twice as wide."""
-    steps: int = 1000
+    steps: Annotated[int, Ge(0)] = 1000
     """Gradient steps of the other probes; the weights with the least error on a fifth of the training rows are kept."""
-    batch_size: int = 256
+    batch_size: Annotated[int, Ge(1)] = 256
     """Rows in a batch of these steps."""
-    lr: float = 1e-3
+    lr: Annotated[float, Gt(0)] = 1e-3
     """Learning rate of these steps."""
-    resamples: int = 1000
+    resamples: Annotated[int, Ge(1)] = 1000
     """Bootstrap resamples of episodes for a 95% interval."""
 
 

@@ -1,6 +1,9 @@
 """Settings of `probe`."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge
 
 from mindreel.rollouts.dataset import RolloutConfig
 from mindreel.run_config import RunConfig
@@ -19,7 +22,7 @@ class CompareConfig(RunConfig):
     """The rollouts that encoders are pretrained and probed on."""
     in_view: bool = True
     """Probe the state only in frames that show the middle of everything that moves."""
-    movies: int = 64
+    movies: Annotated[int, Ge(1)] = 64
     """Pairs of movies for each violation."""
     out: str = ""
     """File for the rows, JSON."""

@@ -3,11 +3,14 @@
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from mindreel import cli
 from mindreel.run_config import GROUPS, TrainConfig, choice
 from mindreel.transfer import check_same_network, encoder_config
+
+_LONGEST_NAME = 255
 
 OWN_FILES = ("config.yaml", "metrics.jsonl", "checkpoints", "summary.json")
 
@@ -33,13 +36,32 @@ def find_run(config: TrainConfig, kind: str = "") -> Path:
                 f"Start it again with run={folder} overwrite=true."
             )
         check_same_network(encoder_config(config.resume), config.encoder, f"resume={folder}")
+        _check_continues(config, folder)
         return folder
     task = Path(config.task).stem if config.task.endswith(".py") else re.sub("[/:]", "-", config.task)
     name = f"{task}-{choice(config, 'encoder')}-{kind or choice(config, 'agent')}-{config.seed}"
     folder = Path(config.run) if config.run else Path("runs") / name
+    if len(os.fsencode(folder.name)) > _LONGEST_NAME:
+        raise ValueError(f"run={config.run}: a folder's name has at most {_LONGEST_NAME} bytes.")
     if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
         _check_replaceable(folder, config.overwrite)
     return folder
+
+
+def _check_continues(config: TrainConfig, folder: Path) -> None:
+    """Refuses to resume with what would mix two kinds of transitions in one replay, or would be ignored."""
+    if config.overwrite:
+        raise ValueError(f"resume={folder} continues that run, overwrite=true replaces one: leave one of them out.")
+    saved = cli.load(folder, type(config), GROUPS)
+    ours, theirs = ({"task": one.task, "seed": one.seed, "run": one.run} for one in (config, saved))
+    ours |= {f"env.{name}": value for name, value in cli.to_dict(replace(config.env, workers=None), {}).items()}
+    theirs |= {f"env.{name}": value for name, value in cli.to_dict(replace(saved.env, workers=None), {}).items()}
+    for name, value in theirs.items():
+        if ours[name] != value:
+            raise ValueError(
+                f"resume={folder}: that run has {name}={value} and continues with it, not with {ours[name]}. Leave "
+                f"{name} out, or start another run."
+            )
 
 
 def start_run(folder: Path, config: TrainConfig, leave_out: tuple[str, ...] = ()) -> None:

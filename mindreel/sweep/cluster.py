@@ -3,6 +3,9 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
 
 from mindreel.extras import need
 from mindreel.sweep.launch import POLL_SECONDS, Ended, Watch, note_failure, run_here
@@ -17,13 +20,13 @@ class ClusterConfig:
     """Scheduler that submitit talks to (slurm, or local for a trial); the one that is there if empty."""
     partition: str = ""
     """Slurm partition; the cluster's default if empty."""
-    timeout_min: int = 1440
+    timeout_min: Annotated[int, Ge(1)] = 1440
     """Minutes that a job may last; running the sweep again continues what it leaves unfinished."""
-    cpus_per_task: int = 8
+    cpus_per_task: Annotated[int, Ge(1)] = 8
     """Processor cores."""
-    gpus_per_node: int = 0
+    gpus_per_node: Annotated[int, Ge(0)] = 0
     """GPUs; 1 for device=cuda."""
-    mem_gb: int = 16
+    mem_gb: Annotated[int, Ge(1)] = 16
     """Memory, in GB."""
 
 
