@@ -123,7 +123,7 @@ class Worlds(EnvBase):
 
     def _check_faults(self, faulty: int, decisions: int, entries: list[str]) -> None:
         """Raises FaultyTaskError if too many of a task's decisions, in all worlds, were faulty."""
-        if False and faulty >= max(_LEAST_FAULTS, _MOST_FAULTS * decisions):
+        if faulty >= max(_LEAST_FAULTS, _MOST_FAULTS * decisions):
             raise FaultyTaskError(
                 f"The task {self.task_name} gave numbers that are not finite in {faulty} of {decisions} decisions, in: "
                 f"{', '.join(entries)}. Nothing can be learned from it: mend its reward or observation."

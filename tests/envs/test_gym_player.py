@@ -100,7 +100,7 @@ def test_whole_numbers_are_all_reached(play):
     player = GymPlayer("Pendulum-v1", EnvConfig(), ("state",))
     player._space = space
     drawn = [int(player._action(np.array([x]))[0]) for x in np.linspace(-1, 1, 101)]
-    assert set(drawn) == {0, 1, 2, 3, 4} and drawn == sorted(drawn) and max(map(drawn.count, drawn)) < 30
+    assert set(drawn) == {0, 1, 2, 3, 4} and drawn == sorted(drawn) and min(map(drawn.count, drawn)) > 10
     player.close()
 
 

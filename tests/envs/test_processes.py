@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 
@@ -48,7 +49,7 @@ def ended(pids: list[int], seconds: float = 20) -> bool:
     return not any(map(running, pids))
 
 
-@pytest.mark.parametrize("when", ["between calls", "in a call"])
+@pytest.mark.parametrize("when", ["between calls", "in a call", "before it reads"])
 def test_a_worker_that_dies_is_named_and_ends_the_others(when):
     objects = RemoteObjects([partial(Counter, 10 * i) for i in range(3)])
     pids = [process.pid for process in objects._processes]
@@ -57,6 +58,10 @@ def test_a_worker_that_dies_is_named_and_ends_the_others(when):
         os.kill(pids[1], signal.SIGKILL)
         assert ended(pids[1:2])
         by, how = 1, f"{pids[1]}.* was killed by SIGKILL.*memory.*env.workers"
+    elif when == "before it reads":  # a reset connection then, no closed one
+        os.kill(pids[1], signal.SIGSTOP)
+        threading.Timer(0.5, os.kill, (pids[1], signal.SIGKILL)).start()
+        by, how = 1, f"{pids[1]}.* was killed by SIGKILL"
     else:
         by, how = 13, f"{pids[1]}.* ended with 3"
     with pytest.raises(WorkerDiedError, match=how) as caught:
