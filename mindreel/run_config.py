@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Interval
 
+from mindreel import cli
 from mindreel.agents import AGENTS
 from mindreel.agents.mpc import MPCConfig
 from mindreel.agents.trainer import LoopConfig
@@ -87,7 +88,7 @@ GROUPS = {
 
 def choice(config: Any, group: str) -> str:
     """The name of a group's choice."""
-    return next(name for name, cls in GROUPS[group].items() if type(getattr(config, group)) is cls)
+    return cli.choice_name(getattr(config, group), GROUPS[group])
 
 
 def check_picture_size(config: RunConfig) -> None:
