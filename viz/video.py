@@ -1,4 +1,4 @@
-"""Frames to MP4 files that any browser plays."""
+"""Frames to MP4 files that any browser plays, and to GIF files that any page shows."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -7,6 +7,7 @@ import av
 import numpy as np
 import torch
 from einops import rearrange
+from PIL import Image, ImageDraw
 
 from mindreel.files import replacing
 
@@ -68,3 +69,44 @@ def _as_pictures(frames: torch.Tensor | np.ndarray) -> np.ndarray:
 def _even(side: int) -> int:
     """The next even number: yuv420p stores colour for blocks of two by two pixels."""
     return side + side % 2
+
+
+def write_comparison_gif(path: Path | str, real: np.ndarray, imagined: np.ndarray, fps: float, scale: int = 3) -> Path:
+    """Writes real frames, imagined ones and twice their difference side by side, with a word above each.
+
+    Args:
+        path: where the file goes; an existing file is replaced.
+        real: uint8 (T, 3, H, W).
+        imagined: of the same shape.
+        fps: frames per second; a GIF's times are multiples of 10 ms.
+        scale: nearest-neighbour enlargement.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ValueError: the frames are of another dtype or of different shapes.
+    """
+    if real.shape != imagined.shape or real.ndim != 4 or real.dtype != np.uint8 or imagined.dtype != np.uint8:
+        raise ValueError(
+            f"Expected two times uint8 frames (T, 3, H, W), got {real.dtype} {real.shape} and "
+            f"{imagined.dtype} {imagined.shape}."
+        )
+    difference = np.minimum(255, 2 * np.abs(real.astype(np.int16) - imagined)).astype(np.uint8)
+    strips = [rearrange(frames, "t c h w -> t h w c") for frames in (real, imagined, difference)]
+    (height, width), label, gap = real.shape[2:], 16, 6
+    pages = []
+    for step in range(len(real)):
+        size = (3 * width * scale + 2 * gap, height * scale + label)
+        page = Image.new("RGB", size, "white")
+        for column, (name, strip) in enumerate(zip(("real", "imagined", "difference x 2"), strips, strict=True)):
+            left = column * (width * scale + gap)
+            picture = Image.fromarray(strip[step]).resize((width * scale, height * scale), Image.Resampling.NEAREST)
+            page.paste(picture, (left, label))
+            ImageDraw.Draw(page).text((left + 2, 2), f"{name}, step {step}" if column == 0 else name, fill="black")
+        pages.append(page.quantize(64))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        pages[0].save(temporary, "GIF", save_all=True, append_images=pages[1:], duration=round(1000 / fps), loop=0)
+    return path

@@ -25,7 +25,7 @@ from mindreel.runs.evaluation import (
 from mindreel.runs.progress import stage_bar
 from mindreel.runs.provenance import COMMIT, hardware, versions
 from mindreel.viz.report import write_report
-from mindreel.viz.video import write_mp4
+from mindreel.viz.video import write_comparison_gif, write_mp4
 from mindreel.world_model.decoder import Decoder, fit_decoder
 
 DECODER = Path("checkpoints", "decoder.pt")
@@ -83,7 +83,7 @@ def knowledge_in_words(probes: list[dict]) -> str:
 
 
 def _imagine(config: TrainConfig, parts: Parts, trainer: Trainer, shown: dict, folder: Path) -> None:
-    """Writes imagination.npz: real frames, and those imagined from the first of them and the actions."""
+    """Writes imagination.npz and a GIF: real frames, and those imagined from the first of them and the actions."""
     model, device = parts.agent.model, parts.env.device
     if not trainer.collector.store_latents:
         return
@@ -112,6 +112,7 @@ def _imagine(config: TrainConfig, parts: Parts, trainer: Trainer, shown: dict, f
             imagined.append(decoder.decode(torch.cat(latents)).cpu().numpy())
     with replacing(folder / "imagination.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, real=np.stack(real), imagined=np.stack(imagined))
+    write_comparison_gif(folder / "videos" / "imagination.gif", real[0], imagined[0], fps=decisions_per_second(parts))
 
 
 def _summary(config: TrainConfig, parts: Parts, trainer: Trainer, results: dict, probes: list[dict]) -> dict:

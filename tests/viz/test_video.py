@@ -4,8 +4,9 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from mindreel.viz.video import write_mp4
+from mindreel.viz.video import write_comparison_gif, write_mp4
 
 
 def _frames(count: int, height: int, width: int) -> torch.Tensor:
@@ -55,3 +56,20 @@ def test_wrong_frames_leave_the_old_file(tmp_path):
     with pytest.raises(ValueError, match="fps above 0, got scale=4, fps=0"):
         write_mp4(path, _frames(2, 16, 16), fps=0)
     assert path.read_bytes() == before
+
+
+def test_a_comparison_shows_both_and_their_difference(tmp_path):
+    real = _frames(5, 16, 24).numpy()
+    imagined = real.copy()
+    imagined[3, :, 4:8] = 0  # the block is missing from the fourth imagined frame
+    path = write_comparison_gif(tmp_path / "new" / "a.gif", real, imagined, fps=10, scale=2)
+    with Image.open(path) as gif:
+        assert (gif.n_frames, gif.size, gif.info["duration"]) == (5, (3 * 48 + 12, 32 + 16), 100)
+        gif.seek(2)
+        same = np.asarray(gif.convert("RGB"))[16:]
+        gif.seek(3)
+        differing = np.asarray(gif.convert("RGB"))[16:]
+    assert same[:, 108:].max() < 30 and (np.abs(same[:, :48].astype(int) - same[:, 54:102]) < 30).all()
+    assert differing[8:16, 108 + 6 : 108 + 14].min() > 225 and differing[:8, 108:].max() < 30
+    with pytest.raises(ValueError, match="got uint8 .5, 3, 16, 24. and uint8 .4"):
+        write_comparison_gif(path, real, imagined[:4], fps=10)
