@@ -204,7 +204,7 @@ def test_videos_have_no_actions(script, recordings: Path, tmp_path: Path) -> Non
         (["data=nowhere"], "data=nowhere does not exist"),
         (["encoder=cnn"], "encoder=cnn has no objective"),
         (["pretrain.precision=b16"], "pretrain.precision=b16: expected one of auto, float32, bf16"),
-        (["pretrain.accumulate=0"], "must be 1 or more"),
+        (["pretrain.accumulate=0"], "expected an integer (at least 1)"),
         (["clips.camera=side"], "has no camera 'side': valid are: obs/image"),
     ],
 )

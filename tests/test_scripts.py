@@ -156,6 +156,22 @@ def copy(smoke: Path, tmp_path: Path) -> Path:
     return shutil.copytree(smoke, tmp_path / "copy")
 
 
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("env.action_repeat=2", "env.action_repeat=8 and continues with it, not with 2"),
+        ("task=walker-walk", "task=cartpole-swingup"),
+        ("seed=9", "seed="),
+        ("run=elsewhere", "run="),
+        ("overwrite=true", "leave one of them out"),
+    ],
+)
+def test_a_run_resumes_with_its_own_environments(scripts: Scripts, copy: Path, argument: str, said: str) -> None:
+    before = (copy / "checkpoints" / "last.pt").stat()
+    assert said in scripts.fail("train", f"resume={copy}", argument)
+    assert (copy / "checkpoints" / "last.pt").stat() == before
+
+
 def test_a_run_leaves_everything_behind(smoke: Path) -> None:
     summary = json.loads((smoke / "summary.json").read_text())
     assert summary.keys() >= SUMMARY_KEYS

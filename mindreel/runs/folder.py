@@ -53,9 +53,12 @@ def _check_continues(config: TrainConfig, folder: Path) -> None:
     if config.overwrite:
         raise ValueError(f"resume={folder} continues that run, overwrite=true replaces one: leave one of them out.")
     saved = cli.load(folder, type(config), GROUPS)
-    ours, theirs = ({"task": one.task, "seed": one.seed, "run": one.run} for one in (config, saved))
-    ours |= {f"env.{name}": value for name, value in cli.to_dict(replace(config.env, workers=None), {}).items()}
-    theirs |= {f"env.{name}": value for name, value in cli.to_dict(replace(saved.env, workers=None), {}).items()}
+    ours, theirs = ({"seed": one.seed, "run": one.run} for one in (config, saved))
+    if not getattr(config, "data", ""):  # an encoder that learns from files has no environments
+        for one, fields in ((config, ours), (saved, theirs)):
+            fields["task"] = one.task
+            env = cli.to_dict(replace(one.env, workers=None), {})
+            fields |= {f"env.{name}": value for name, value in env.items()}
     for name, value in theirs.items():
         if ours[name] != value:
             raise ValueError(
