@@ -200,7 +200,14 @@ def test_the_installed_command_works_beside_packages_of_the_same_names(wheel: Pa
     zipfile.ZipFile(wheel).extractall(site)
     start = "import runpy, sys; sys.argv[0] = 'mindreel'; runpy.run_module('mindreel', run_name='__main__')"
     environment = os.environ | {"PYTHONPATH": str(site)}
-    small = "loop.updates=4 loop.refreshes=0 pretrain.steps=2 probe.steps=2 decoder_steps=2 eval_episodes=1".split()
+    small = [
+        "loop.updates=4",
+        "loop.refreshes=0",
+        "pretrain.steps=2",
+        "probe.steps=2",
+        "decoder_steps=2",
+        "eval_episodes=1",
+    ]
     command = [sys.executable, "-P", "-c", start, "train", "preset=smoke", "run=smoke", "env.num_envs=2", *small]
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
     assert ran.returncode == 0, ran.stderr
