@@ -159,7 +159,7 @@ def copy(smoke: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("env.action_repeat=2", "env.action_repeat=8 and continues with it, not with 2"),
+        ("env.action_repeat=2", "env.action_repeat=25 and continues with it, not with 2"),
         ("task=walker-walk", "task=cartpole-swingup"),
         ("seed=9", "seed="),
         ("run=elsewhere", "run="),
